@@ -1,0 +1,205 @@
+"""Batches of records of like length, in an order that is a pure function of (seed, epoch).
+
+Records in memory are encoded once; from then on a batch costs one gather. The order of an epoch is
+not the state of some iterator but a formula, so any epoch can be begun at any time, and a stopped
+run goes on where it was.
+
+Every dataset made here lives for the whole of `fit` and has tf.data's autotuning switched off:
+dropping an autotuned iterator can block for as long as the iterator has lived, which Keras would
+pay at the end of each epoch. Parallelism is explicit instead.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from data.preprocessing import Encoded, Preprocessor
+
+Columns = Mapping[str, np.ndarray]
+
+# Batches that are sorted by length together. More would waste less on padding, but would leave
+# too little chance in which records meet in a batch.
+WINDOW = 32
+
+
+@dataclass(frozen=True)
+class Padding:
+    """How far batches are padded. The default, to each batch's longest, suits CPUs; devices that
+    compile a program for each shape want few shapes."""
+
+    length: int | None = None  # pad every record to this many steps
+    drop_remainder: bool = False  # leave out the last, smaller batch
+
+
+class EncodedRecords:
+    """Records in memory, encoded once by a preprocessor.
+
+    Args:
+        columns: raw record parts, equally long.
+        preprocessor: what encodes and, a batch at a time, collates them.
+    """
+
+    def __init__(self, columns: Columns, preprocessor: Preprocessor) -> None:
+        self._preprocessor = preprocessor
+        self.targets = preprocessor.targets(columns)
+        self._targets = tf.constant(self.targets)
+        chunks = [
+            preprocessor.encode({name: tf.constant(part) for name, part in chunk.items()})
+            for chunk in _slices(columns, 4096)
+        ]
+        self._encoded = {
+            name: tf.concat([chunk[name] for chunk in chunks], axis=0) for name in chunks[0]
+        }
+        lengths = preprocessor.lengths(self._encoded)
+        self.lengths = None if lengths is None else lengths.numpy()
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def training(
+        self, batch_size: int, seed: int, first_epoch: int = 0, padding: Padding | None = None
+    ) -> tf.data.Dataset:
+        """Endless batches of (inputs, targets), epoch after epoch, beginning with `first_epoch`."""
+        padding = padding or Padding()
+        lengths = tf.constant(np.zeros(len(self)) if self.lengths is None else self.lengths)
+
+        def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
+            order = epoch_order(lengths, batch_size, seed, epoch)
+            rows = tf.data.Dataset.from_tensor_slices(order)
+            return rows.batch(batch_size, drop_remainder=padding.drop_remainder)
+
+        epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max)
+        return self._collated(epochs.flat_map(epoch_batches), padding)
+
+    def evaluation(
+        self, batch_size: int, padding: Padding | None = None
+    ) -> tuple[tf.data.Dataset, np.ndarray]:
+        """Each record once, shortest first, as batches of (inputs, targets); and which record each
+        row is."""
+        order = np.arange(len(self))
+        if self.lengths is not None:
+            order = np.argsort(self.lengths, kind="stable")
+        rows = tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
+        return self._collated(rows, padding or Padding()), order
+
+    def _collated(self, rows: tf.data.Dataset, padding: Padding) -> tf.data.Dataset:
+        def collate(picked: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+            encoded = {name: tf.gather(part, picked) for name, part in self._encoded.items()}
+            inputs = self._preprocessor.collate(encoded, padding.length)
+            return inputs, tf.gather(self._targets, picked)
+
+        return without_autotuning(rows.map(collate, num_parallel_calls=2, deterministic=True).prefetch(8))
+
+
+def streamed_training(
+    chunks: Callable[[], Iterator[Any]],
+    preprocessor: Preprocessor,
+    batch_size: int,
+    seed: int,
+    shuffle_buffer: int,
+    padding: Padding | None = None,
+) -> tf.data.Dataset:
+    """Endless batches of (inputs, targets) from records that do not fit in memory.
+
+    Args:
+        chunks: starts a new pass over the records; yields chunks with `.columns`.
+        shuffle_buffer: records held to draw the next one from.
+        Other arguments as in `EncodedRecords`.
+    """
+    padding = padding or Padding()
+    names = sorted(next(iter(chunks())).columns)
+    records = _from_chunks(chunks, preprocessor, names)
+    records = records.shuffle(shuffle_buffer, seed=seed, reshuffle_each_iteration=True)
+    windows = records.batch(WINDOW * batch_size)
+
+    def window_batches(columns: dict[str, tf.Tensor], targets: tf.Tensor) -> tf.data.Dataset:
+        encoded = preprocessor.encode(columns)
+        lengths = preprocessor.lengths(encoded)
+        if lengths is None:
+            lengths = tf.zeros_like(targets, tf.int32)
+        order = epoch_order(lengths, batch_size, seed, tf.cast(tf.size(lengths), tf.int64))
+        rows = tf.data.Dataset.from_tensor_slices(order)
+        rows = rows.batch(batch_size, drop_remainder=padding.drop_remainder)
+
+        def collate(picked: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+            part = {name: tf.gather(tensor, picked) for name, tensor in encoded.items()}
+            return preprocessor.collate(part, padding.length), tf.gather(targets, picked)
+
+        return rows.map(collate)
+
+    return without_autotuning(windows.flat_map(window_batches).repeat().prefetch(8))
+
+
+def streamed_evaluation(
+    chunks: Callable[[], Iterator[Any]], preprocessor: Preprocessor, batch_size: int
+) -> tf.data.Dataset:
+    """Each record once, in file order, as batches of (inputs, targets)."""
+    names = sorted(next(iter(chunks())).columns)
+    batches = _from_chunks(chunks, preprocessor, names).batch(batch_size)
+    return without_autotuning(
+        batches.map(
+            lambda columns, targets: (preprocessor(columns), targets),
+            num_parallel_calls=2,
+            deterministic=True,
+        ).prefetch(8)
+    )
+
+
+def epoch_order(
+    lengths: tf.Tensor, batch_size: int, seed: int, epoch: tf.Tensor | int
+) -> tf.Tensor:
+    """The rows of an epoch in their order, to be cut into batches: int64 (records,).
+
+    Records are shuffled; windows of `WINDOW` batches are sorted by length, so that those of a batch
+    need little padding; then the batches are shuffled, a last partial one staying last.
+
+    Args:
+        lengths: (records,).
+        epoch: together with `seed` it determines the order.
+    """
+    records = tf.size(lengths)
+    epoch = tf.cast(epoch, tf.int64)
+    shuffle = tf.random.experimental.stateless_shuffle
+    order = shuffle(tf.range(records), seed=tf.stack([tf.cast(seed, tf.int64), 2 * epoch]))
+    window = tf.cast(tf.range(records) // (batch_size * WINDOW), tf.int64)
+    picked = tf.cast(tf.gather(lengths, order), tf.int64)
+    by_window_then_length = window * (tf.reduce_max(picked) + 1) + picked
+    order = tf.gather(order, tf.argsort(by_window_then_length, stable=True))
+
+    whole = records // batch_size * batch_size
+    batches = tf.reshape(order[:whole], [-1, batch_size])
+    batches = shuffle(batches, seed=tf.stack([tf.cast(seed, tf.int64), 2 * epoch + 1]))
+    return tf.cast(tf.concat([tf.reshape(batches, [-1]), order[whole:]], axis=0), tf.int64)
+
+
+def without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The dataset without autotuning, whose thread would hold up the dropping of an iterator."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    options.deterministic = True
+    return dataset.with_options(options)
+
+
+def _from_chunks(
+    chunks: Callable[[], Iterator[Any]], preprocessor: Preprocessor, names: list[str]
+) -> tf.data.Dataset:
+    def generate() -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
+        for chunk in chunks():
+            columns = {name: chunk.columns[name] for name in names}
+            yield columns, preprocessor.targets(columns)
+
+    first_columns, first_targets = next(generate())
+    signature = tf.nest.map_structure(
+        lambda part: tf.TensorSpec([None, *part.shape[1:]], tf.as_dtype(tf.constant(part).dtype)),
+        (first_columns, first_targets),
+    )
+    return tf.data.Dataset.from_generator(generate, output_signature=signature).unbatch()
+
+
+def _slices(columns: Columns, size: int) -> Iterator[dict[str, np.ndarray]]:
+    length = len(next(iter(columns.values())))
+    for start in range(0, length, size):
+        yield {name: part[start : start + size] for name, part in columns.items()}

@@ -1,0 +1,114 @@
+"""What turns raw records into model inputs, in training and in serving alike.
+
+A task's preprocessor is a `tf.Module` of TensorFlow ops. It works in two steps so that training can
+keep the dear one: `encode` is computed once a record and cached, `collate` once a batch.
+Calling the preprocessor does both, which is what an exported SavedModel does with a request.
+"""
+
+import importlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import tensorflow as tf
+
+from data.errors import DataError
+
+Encoded = dict[str, tf.RaggedTensor | tf.Tensor]
+
+
+class Preprocessor(tf.Module):
+    """Raw records in, model inputs out. Subclasses answer `encode`, `collate`, `targets`, `state`."""
+
+    def encode(self, record: Mapping[str, tf.Tensor]) -> Encoded:
+        """A batch of raw records as tensors of the same first dimension, ragged ones unpadded."""
+        raise NotImplementedError
+
+    def lengths(self, encoded: Encoded) -> tf.Tensor | None:
+        """Each record's length once collated, int32 (batch,), if records differ in length."""
+        return None
+
+    def collate(self, encoded: Encoded, length: int | None = None) -> dict[str, tf.Tensor]:
+        """Encoded records as one dense batch of model inputs.
+
+        Args:
+            encoded: what `encode` returned, or any rows of it.
+            length: pad ragged rows to this length, for devices that want static shapes; by default
+                to the longest row of the batch.
+        """
+        raise NotImplementedError
+
+    def targets(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """What the model should answer for these records."""
+        raise NotImplementedError
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Sequence[str]]]:
+        """The constructor's plain arguments, and its word lists, which are kept as text files."""
+        raise NotImplementedError
+
+    def __call__(self, record: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return self.collate(self.encode(record))
+
+    def save(self, folder: Path) -> None:
+        """Writes `preprocessor.json` and one text file a word list, such as `vocabulary.txt`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        arguments, word_lists = self.state()
+        for name, words in word_lists.items():
+            _write(folder / f"{name}.txt", "".join(f"{_escape(word)}\n" for word in words))
+        kind = f"{type(self).__module__}:{type(self).__qualname__}"
+        description = {"class": kind, "arguments": arguments, "word_lists": sorted(word_lists)}
+        _write(folder / "preprocessor.json", json.dumps(description, indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The preprocessor that `save` wrote into `folder`."""
+        try:
+            description = json.loads((folder / "preprocessor.json").read_text("utf-8"))
+            module, name = description["class"].split(":")
+            arguments = dict(description["arguments"])
+            for words in description["word_lists"]:
+                lines = (folder / f"{words}.txt").read_text("utf-8").split("\n")[:-1]
+                arguments[words] = [_unescape(line) for line in lines]
+        except (OSError, KeyError, ValueError) as error:
+            raise DataError(f"{folder}: not a saved preprocessor ({error}); train again") from None
+        kind = getattr(importlib.import_module(module), name)
+        if not issubclass(kind, cls):
+            raise DataError(f"{folder}: holds a {name}, not a {cls.__name__}")
+        return kind(**arguments)
+
+
+def class_ids(labels: Sequence[str], values: np.ndarray) -> np.ndarray:
+    """The position of each value in `labels`, int32."""
+    positions = {label: index for index, label in enumerate(labels)}
+    try:
+        return np.fromiter((positions[value] for value in values), np.int32, len(values))
+    except KeyError as error:
+        known = ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")
+        raise DataError(
+            f"label {error} is not one that the model knows ({known}); correct it or train with it"
+        ) from None
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, "utf-8")
+    os.replace(temporary, path)
+
+
+def _escape(word: str) -> str:
+    """One line a word, whatever the word: labels may hold line breaks."""
+    return word.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+
+
+def _unescape(line: str) -> str:
+    out, escaped = [], False
+    for character in line:
+        if escaped:
+            out.append({"n": "\n", "r": "\r"}.get(character, character))
+        elif character != "\\":
+            out.append(character)
+        escaped = character == "\\" and not escaped
+    return "".join(out)
