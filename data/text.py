@@ -3,6 +3,7 @@
 Tokenizing happens in the graph with tensorflow-text, so a SavedModel takes raw strings.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from data.errors import DataError
 from data.preprocessing import Encoded, Preprocessor, class_ids
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+
+_WORDS = 20_000  # words that a vocabulary is learned from
 
 # Control and format characters other than white space, and the replacement character.
 _UNWANTED = r"[^\P{C}\t\n\r]|\x{FFFD}"
@@ -149,18 +152,20 @@ def read_vocabulary(path: Path) -> list[str]:
 
 
 def learn_vocabulary(records: Any, size: int, lowercase: bool = True) -> list[str]:
-    """A WordPiece vocabulary of `size` tokens at most, learned from the records' texts."""
-    from tokenizers import BertWordPieceTokenizer
+    """A WordPiece vocabulary of about `size` tokens at most, learned from the records' texts.
 
-    texts = (
-        text
-        for chunk in records.chunks()
-        for name in ("text", "text_pair")
-        for text in chunk.columns.get(name, ())
-    )
-    learner = BertWordPieceTokenizer(lowercase=lowercase)
-    learner.train_from_iterator(
-        texts, vocab_size=size, min_frequency=2, show_progress=False, limit_alphabet=5000
-    )
-    ids = learner.get_vocab()
-    return sorted(ids, key=ids.__getitem__)
+    By tensorflow-text's learner, which gives the same tokens each time (faster ones break ties by
+    chance); its time grows with the number of words, so the rarest beyond `_WORDS` are left out.
+    """
+    from tensorflow_text.python.ops.bert_tokenizer import BasicTokenizer
+    from tensorflow_text.tools.wordpiece_vocab import wordpiece_tokenizer_learner_lib as learner
+
+    splitter = BasicTokenizer()
+    counts: Counter[bytes] = Counter()
+    for chunk in records.chunks():
+        for name in chunk.columns.keys() & {"text", "text_pair"}:
+            texts = _normalize(tf.constant(chunk.columns[name]), lowercase)
+            counts.update(splitter.tokenize(texts).flat_values.numpy().tolist())
+    frequent = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_WORDS]
+    words = [(word.decode("utf-8", "replace"), count) for word, count in frequent]
+    return learner.learn(words, size, [*SPECIAL_TOKENS, "[MASK]"], num_iterations=3)

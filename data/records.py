@@ -1,0 +1,131 @@
+"""Records: what a data set is once it has been read, in memory or streamed from its files.
+
+Both kinds have the same protocol: `len`, `chunks`, `take`, `labels`, `skipped` and `source`.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from data.errors import DataError
+
+CHUNK = 8192
+
+
+@dataclass(frozen=True, eq=False)
+class Records:
+    """Records in memory: equally long columns."""
+
+    columns: dict[str, np.ndarray]
+    """Record key -> array of objects (str or bytes) or of float32."""
+
+    skipped: int = 0
+    """Bad rows left out."""
+
+    source: str = ""
+    """What to call the records in messages and reports."""
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), ()))
+
+    def take(self, indices: np.ndarray | slice) -> "Records":
+        """The records at `indices` (integers, or a slice), in that order."""
+        columns = {key: column[indices] for key, column in self.columns.items()}
+        return Records(columns, self.skipped, self.source)
+
+    def chunks(self, size: int = CHUNK) -> Iterator["Records"]:
+        """Consecutive parts of at most `size` records."""
+        for start in range(0, len(self), size):
+            yield self.take(slice(start, start + size))
+
+    def labels(self, key: str = "label") -> tuple[np.ndarray, list[str]]:
+        """Each record's label as a number, and the labels so numbered, by first appearance."""
+        numbering = Numbering()
+        return numbering.encode(self.columns[key]), numbering.names
+
+
+class StreamedRecords:
+    """Records that stay in their files: each call of `chunks` reads the files once more."""
+
+    def __init__(
+        self,
+        read: Callable[[int], Iterator[Records]],
+        codes: dict[str, tuple[np.ndarray, list[str]]],
+        keep: np.ndarray,
+        skipped: int = 0,
+        source: str = "",
+    ):
+        """Takes a reader of all good rows, and what a first pass over them found.
+
+        Args:
+            read: called with a size, yields all good rows in chunks of at most that many.
+            codes: record key -> the label numbers of all good rows, and the labels' names.
+            keep: which of the good rows these records are, booleans.
+            skipped: bad rows left out.
+            source: what to call the records in messages.
+        """
+        self._read = read
+        self._codes = codes
+        self._keep = keep
+        self.skipped = skipped
+        self.source = source
+
+    def __len__(self) -> int:
+        return int(np.count_nonzero(self._keep))
+
+    def take(self, indices: np.ndarray) -> "StreamedRecords":
+        """The records at `indices` (integers without repeats), in the order of the files."""
+        keep = np.zeros_like(self._keep)
+        keep[np.flatnonzero(self._keep)[indices]] = True
+        return StreamedRecords(self._read, self._codes, keep, self.skipped, self.source)
+
+    def chunks(self, size: int = CHUNK) -> Iterator[Records]:
+        """The records in the order of the files, in parts of at most `size`."""
+        start = 0
+        for chunk in self._read(size):
+            kept = np.flatnonzero(self._keep[start : start + len(chunk)])
+            start += len(chunk)
+            if len(kept):
+                yield chunk.take(kept)
+        if start != len(self._keep):
+            raise DataError(
+                f"{self.source} changed while it was being used: {len(self._keep)} rows became "
+                f"{start}; start again with files that stay as they are."
+            )
+
+    def labels(self, key: str = "label") -> tuple[np.ndarray, list[str]]:
+        """Each record's label as a number, and the labels so numbered, by first appearance."""
+        codes, names = self._codes[key]
+        present, first, codes = np.unique(codes[self._keep], return_index=True, return_inverse=True)
+        order = np.argsort(first)
+        rank = np.empty(len(order), np.int32)
+        rank[order] = np.arange(len(order))
+        return rank[codes], [names[code] for code in present[order]]
+
+
+class Numbering:
+    """Numbers labels by first appearance, over as many arrays as there are."""
+
+    def __init__(self) -> None:
+        self._codes: dict[str, int] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """The labels met so far, in the order of their numbers."""
+        return list(self._codes)
+
+    def encode(self, labels: np.ndarray) -> np.ndarray:
+        """The labels' numbers, int32."""
+        for label in dict.fromkeys(labels.tolist()):
+            self._codes.setdefault(label, len(self._codes))
+        return np.fromiter(map(self._codes.__getitem__, labels), np.int32, len(labels))
+
+
+def label_counts(records: Records | StreamedRecords, key: str = "label") -> dict[str, int]:
+    """How many records each label has; sorted as numbers if all are integers, else as text."""
+    codes, names = records.labels(key)
+    counts = np.bincount(codes, minlength=len(names)).tolist()
+    integers = all(name.isascii() and name.removeprefix("-").isdigit() for name in names)
+    order = (lambda pair: (int(pair[0]), pair[0])) if integers else None
+    return dict(sorted(zip(names, counts, strict=True), key=order))

@@ -1,0 +1,273 @@
+"""Tables of records: from the data options and a task's columns to training, validation and test.
+
+    fields = {
+        "text": Field("text", option="--data.text_column"),
+        "label": Field("label", "label", option="--data.label_column"),
+    }
+    source = TableSource(Tables(train="reviews.csv"), fields)
+    splits = source.splits(seed=1)
+    for chunk in splits.train.chunks():
+        chunk.columns["text"], chunk.columns["label"]
+
+What fits in memory comes as `Records`; files above the memory limit as `StreamedRecords`, which
+hold one number a row and are split just as exactly.
+"""
+
+import glob
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NoReturn
+
+from data.errors import DataError
+from data.fields import Field, clip
+from data.formats import CsvTable, Table, open_table
+from data.lines import LinesTable, holds_lines
+from data.options import Tables
+from data.reading import BadRows, load, scan, stream
+from data.records import CHUNK, Records, StreamedRecords, label_counts
+from data.splits import hold_out
+from data.tfds import PREFIX, TfdsTable
+
+__all__ = ["Field", "Records", "Splits", "StreamedRecords", "TableSource", "label_counts"]
+
+SAMPLE = "sample"
+SAMPLE_TEST_FRACTION = 0.15
+REQUESTS = 256
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The data of a run."""
+
+    train: Records | StreamedRecords
+    validation: Records | StreamedRecords | None = None
+    test: Records | StreamedRecords | None = None
+
+
+class TableSource:
+    """Reads the records that a task asks for from the tables that a user names."""
+
+    def __init__(self, options: Tables, fields: dict[str, Field], sample: str | None = None):
+        """Takes the options, record key -> field, and the path of the file that `sample` means."""
+        if not 0 <= options.validation_fraction <= 0.5:
+            raise DataError(
+                "--data.validation_fraction must be from 0 to 0.5, "
+                f"not {options.validation_fraction:g}."
+            )
+        self._options = options
+        self._fields = fields
+        self._sample = sample
+
+    def splits(self, seed: int, stratify: str | None = "label") -> Splits:
+        """Reads training, validation and test data.
+
+        Validation data that isn't named is held out of the training data, and so is the test data
+        of the sample. The same seed gives the same splits.
+
+        Args:
+            seed: picks what is held out.
+            stratify: the record key of the classes, which keep their shares and are checked: at
+                least two, and none in validation or test that training lacks. None for neither.
+
+        Raises:
+            DataError: the data isn't there, can't be read, or can't be trained on.
+        """
+        options = self._options
+        if not options.train:
+            raise DataError("No training data; name it with --data.train FILE.")
+        train = self._read(self._open(options.train, "train"))
+        known = self._classes(train, stratify) if stratify else None
+        validation = self._named(options.validation, "validation", stratify, known)
+        test = self._named(options.test, "test", stratify, known)
+        if test is None and options.train in (SAMPLE, [SAMPLE]):
+            train, test = hold_out(train, SAMPLE_TEST_FRACTION, seed, stratify)
+        if validation is None and options.validation_fraction:
+            train, validation = hold_out(train, options.validation_fraction, seed, stratify)
+        return Splits(train, validation, test)
+
+    def read(
+        self,
+        paths: str | list[str],
+        *,
+        require_labels: bool = True,
+        labels: Collection[str] | None = None,
+    ) -> Records | StreamedRecords:
+        """Reads one data set, such as the test data of a model that is trained already.
+
+        Args:
+            paths: as in the data options; `tfds:NAME` means its test split.
+            require_labels: False lets label columns be absent and their cells be empty ("").
+            labels: the labels that a model knows; any other is an error.
+        """
+        tables = self._open(paths, "test")
+        records = self._read(tables, require_labels)
+        if labels is not None:
+            for key, field in self._fields.items():
+                if field.kind == "label":
+                    self._check_labels(records, tables, key, labels)
+        return records
+
+    def requests(self, path: str) -> Iterator[Records]:
+        """Reads raw records to predict from, as they come, at most 256 at a time.
+
+        CSV, TSV, JSONL and Parquet by the file's ending, with the task's columns, of which labels
+        may be absent. Any other file, and "-" for standard input, holds one record a line: a JSON
+        object, or the raw text (a tab before the second text of a pair).
+        """
+        options = self._options
+        if holds_lines(path, options.format):
+            fields = {key: field for key, field in self._fields.items() if field.kind != "label"}
+            table: Table = LinesTable(path, fields)
+        else:
+            table = open_table(path, options.format, options.header)
+            fields = self._present([table], require_labels=False)
+        bad = BadRows()
+        for part in scan([table], fields, REQUESTS, bad):
+            self._tolerate(bad)
+            if len(part.records):
+                yield part.records
+
+    def _named(
+        self,
+        paths: str | list[str] | None,
+        split: str,
+        key: str | None,
+        known: Collection[str] | None,
+    ) -> Records | StreamedRecords | None:
+        """Validation or test data, if any is named, with no labels but those known."""
+        if not paths:
+            return None
+        tables = self._open(paths, split)
+        records = self._read(tables)
+        if key is not None and known is not None:
+            self._check_labels(records, tables, key, known)
+        return records
+
+    def _open(self, paths: str | list[str], split: str) -> list[Table]:
+        """The tables that some paths mean; `split` is the one that `tfds:NAME` does."""
+        options = self._options
+        tables: list[Table] = []
+        for path in [paths] if isinstance(paths, str) else paths:
+            if path.startswith(PREFIX):
+                tables.append(TfdsTable(path, split))
+            elif path == SAMPLE:
+                if self._sample is None:
+                    raise DataError("This task has no sample; name data with --data.train FILE.")
+                tables.append(open_table(self._sample, name=SAMPLE))
+            else:
+                tables += [open_table(p, options.format, options.header) for p in _expand(path)]
+        return tables
+
+    def _read(
+        self, tables: Sequence[Table], require_labels: bool = True
+    ) -> Records | StreamedRecords:
+        """All good rows of the tables, in memory or streamed by their size."""
+        fields = self._present(tables, require_labels)
+        source = _describe(tables)
+        fits = sum(table.size() for table in tables) <= self._options.memory_limit_mb * 2**20
+        bad = BadRows()
+        records = (load if fits else stream)(tables, fields, source, bad)
+        self._tolerate(bad)
+        if not len(records):
+            skipped = f" but {bad.count} bad rows that were skipped" if bad.count else ""
+            raise DataError(f"{source} has no records{skipped}; give a file that has some.")
+        return records
+
+    def _present(self, tables: Sequence[Table], require_labels: bool) -> dict[str, Field]:
+        """The fields whose columns every table has; the required ones must be among them."""
+        fields = dict(self._fields)
+        if not require_labels:
+            for key, field in fields.items():
+                fields[key] = replace(field, required=field.required and field.kind != "label")
+        for table in tables:
+            columns = table.columns()
+            for key, field in list(fields.items()):
+                count = columns.count(field.column)
+                if count > 1:
+                    raise DataError(
+                        f"{table.name}: {count} columns are named '{field.column}'; give each a "
+                        "name of its own."
+                    )
+                if count == 0 and field.required:
+                    _raise_no_column(table, columns, field)
+                if count == 0:
+                    del fields[key]
+        return fields
+
+    def _tolerate(self, bad: BadRows) -> None:
+        """Raises the first bad row, unless the user chose to skip such rows."""
+        if bad.count and self._options.on_bad_row == "error":
+            more = bad.count - 1
+            others = f", and {more} more bad row{'s' * (more > 1)}" if more else ""
+            raise DataError(
+                f"{bad.first}{others}; mend the data, or leave such rows out with "
+                "--data.on_bad_row skip."
+            )
+
+    def _classes(self, train: Records | StreamedRecords, key: str) -> list[str]:
+        """The labels of the training data, of which there must be two."""
+        labels = train.labels(key)[1]
+        if len(labels) < 2:
+            field = self._fields[key]
+            option = f" ({field.option})" if field.option else ""
+            raise DataError(
+                f"{train.source}: every record has the label '{clip(labels[0])}' in column "
+                f"'{field.column}'{option}; give records of two labels at least."
+            )
+        return labels
+
+    def _check_labels(
+        self,
+        records: Records | StreamedRecords,
+        tables: Sequence[Table],
+        key: str,
+        known: Collection[str],
+    ) -> None:
+        """Raises the first label that isn't known, with its row."""
+        unknown = {
+            label: n for label, n in label_counts(records, key).items() if label not in known
+        }
+        if not unknown:
+            return
+        for part in scan(tables, self._present(tables, False), CHUNK, BadRows()):
+            for row, label in zip(part.rows, part.records.columns[key], strict=True):
+                if label in unknown:
+                    raise DataError(
+                        f"{part.table.name}, row {row}: label '{clip(label)}' is not in the "
+                        f"training data ({sum(unknown.values())} records have "
+                        f"{len(unknown)} such labels; training has {_listed(known)}); correct "
+                        "them, leave them out, or add training records of them."
+                    )
+
+
+def _raise_no_column(table: Table, columns: list[str], field: Field) -> NoReturn:
+    names = ", ".join(clip(column) for column in columns)
+    hint = f" Name yours with {field.option}." if field.option else ""
+    if isinstance(table, CsvTable) and table.header:
+        hint += " (If the first row is a record: --data.header false.)"
+    raise DataError(f"{table.name}: no column '{field.column}'; the columns are: {names}.{hint}")
+
+
+def _expand(pattern: str) -> list[str]:
+    """The files that a path or a glob means, sorted."""
+    path = str(Path(pattern).expanduser())
+    if Path(path).exists() or not glob.has_magic(path):
+        return [path]
+    # Unlike pathlib's, this glob leaves out hidden files, which are often another program's.
+    matches = glob.glob(path, recursive=True)  # noqa: PTH207
+    files = sorted(match for match in matches if Path(match).is_file())
+    if not files:
+        raise DataError(f"{path} matches no file; check the glob (relative to {Path.cwd()}).")
+    return files
+
+
+def _describe(tables: Sequence[Table]) -> str:
+    more = len(tables) - 1
+    return tables[0].name + (f" and {more} more file{'s' * (more > 1)}" if more else "")
+
+
+def _listed(labels: Collection[str]) -> str:
+    """The first few labels, for a message."""
+    first = ", ".join(clip(label) for label in list(labels)[:5])
+    return first + (f" and {len(labels) - 5} more" if len(labels) > 5 else "")

@@ -1,0 +1,96 @@
+"""What of a run is kept after each epoch, and what is read back to resume it."""
+
+from typing import Any
+
+import keras
+
+from tasks.engine.files import atomic_path
+from tasks.engine.run import Run
+
+History = list[dict[str, float]]
+
+
+class Checkpoints(keras.callbacks.Callback):
+    """Keeps the best and the last model and the history, and stops when patience ends.
+
+    `best.keras` is a model without optimizer that computes in float32 whatever training did, so that
+    it answers the same on every machine; its weights are the averages if the optimizer keeps any.
+    `last.keras` is everything that training goes on from. The history is written before `last`, so
+    that an epoch which `last` holds is never missing from it; best and patience are read off the
+    history, so there is no further state to save.
+
+    Args:
+        run: whose checkpoints.
+        history: the logs of the epochs before this callback's first, appended to in place.
+        monitor: the key of the logs that picks the best.
+        mode: whether `max` or `min` of it is best.
+        patience: stop after this many epochs without a better one; None to go on.
+    """
+
+    def __init__(
+        self, run: Run, history: History, monitor: str, mode: str, patience: int | None
+    ) -> None:
+        super().__init__()
+        self._run = run
+        self._history = history
+        self._monitor = monitor
+        self._mode = mode
+        self._patience = patience
+        self._copy: keras.Model | None = None
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self._history.append({"epoch": epoch + 1, **{k: float(v) for k, v in logs.items()}})
+        best = best_epoch(self._history, self._monitor, self._mode)
+        if best == epoch + 1:
+            self._save_best()
+        self._run.write_history(self._history)
+        with atomic_path(self._run.last) as path:
+            self.model.save(path)
+        if self._patience is not None and epoch + 1 - best >= self._patience:
+            self.model.stop_training = True
+
+    def _save_best(self) -> None:
+        if self._copy is None:
+            self._copy = type(self.model).from_config(in_float32(self.model.get_config()))
+        copy_weights(self.model, self._copy)
+        with atomic_path(self._run.best) as path:
+            self._copy.save(path)
+
+
+def best_epoch(history: History, monitor: str, mode: str) -> int:
+    """The first epoch, counted from one, whose monitored value no other beats."""
+    key = (lambda entry: entry[monitor]) if mode == "max" else (lambda entry: -entry[monitor])
+    return int(max(history, key=key)["epoch"])
+
+
+def in_float32(config: Any) -> Any:
+    """A Keras config with every dtype policy in it replaced by float32."""
+    if isinstance(config, dict):
+        if config.get("class_name") == "DTypePolicy":
+            return {**config, "config": {"name": "float32"}}
+        return {key: in_float32(value) for key, value in config.items()}
+    if isinstance(config, list | tuple):
+        return type(config)(in_float32(value) for value in config)
+    return config
+
+
+def copy_weights(model: keras.Model, copy: keras.Model) -> None:
+    """Copies a model's weights to its twin, the averaged ones where the optimizer keeps any."""
+    averages = {}
+    optimizer = model.optimizer
+    if optimizer is not None and optimizer.use_ema:
+        averaged = optimizer._model_variables_moving_average
+        averages = {v.path: a for v, a in zip(model.trainable_variables, averaged, strict=True)}
+    for source, target in zip(model.weights, copy.weights, strict=True):
+        target.assign(averages.get(source.path, source).numpy())
+
+
+def restore(model: keras.Model, run: Run, steps_per_epoch: int, accumulate: int) -> int:
+    """Loads the last checkpoint into a compiled model; returns the number of epochs it has seen."""
+    if not run.last.exists():
+        return 0
+    model.optimizer.build(model.trainable_variables)
+    model.load_weights(run.last)
+    # With accumulation, Keras rounds its count of updates down to whole ones.
+    steps = int(model.optimizer.iterations.numpy()) * accumulate
+    return -(-steps // steps_per_epoch)

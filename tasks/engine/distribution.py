@@ -1,0 +1,60 @@
+"""Devices: the tf.distribute strategy that trains, and the precision that suits the machine."""
+
+from pathlib import Path
+
+import tensorflow as tf
+
+from tasks.engine.errors import UsageError
+from tasks.engine.options import Train
+
+
+def make_strategy(train: Train) -> tf.distribute.Strategy:
+    """The strategy that the options ask for; call it before TensorFlow touches any device."""
+    gpus = tf.config.list_physical_devices("GPU")
+    name = train.strategy
+    if name == "auto":
+        name = "mirrored" if len(gpus) > 1 or (train.replicas or 1) > 1 else "default"
+    if name == "default":
+        if (train.replicas or 1) > 1:
+            raise UsageError(
+                f"--train.replicas {train.replicas} needs --train.strategy mirrored, "
+                "or leave the strategy on auto"
+            )
+        return tf.distribute.get_strategy()
+    return tf.distribute.MirroredStrategy(_replica_devices(train.replicas, len(gpus)))
+
+
+def _replica_devices(replicas: int | None, gpus: int) -> list[str]:
+    if gpus:
+        wanted = replicas or gpus
+        if wanted > gpus:
+            raise UsageError(f"--train.replicas {wanted}: this machine has {gpus} GPUs")
+        return [f"GPU:{index}" for index in range(wanted)]
+    wanted = replicas or 1
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    if len(tf.config.get_logical_device_configuration(cpu) or [None]) != wanted:
+        devices = [tf.config.LogicalDeviceConfiguration() for _ in range(wanted)]
+        tf.config.set_logical_device_configuration(cpu, devices)
+    return [f"CPU:{index}" for index in range(wanted)]
+
+
+def make_precision(train: Train) -> str:
+    """The Keras dtype policy's name that the options ask for."""
+    if train.precision != "auto":
+        return train.precision
+    return "mixed_bfloat16" if _computes_bfloat16() else "float32"
+
+
+def _computes_bfloat16() -> bool:
+    """Whether this machine multiplies bfloat16 natively."""
+    if tf.config.list_physical_devices("TPU"):
+        return True
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+        return all(detail.get("compute_capability", (0, 0)) >= (8, 0) for detail in details)
+    try:
+        flags = Path("/proc/cpuinfo").read_text("utf-8")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags

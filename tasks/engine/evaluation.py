@@ -1,0 +1,62 @@
+"""Evaluation: what a model answers to records whose answers are known, and how good that is."""
+
+import platform
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from data.preprocessing import Preprocessor
+from data.tables import Records
+from tasks.engine.training import AnyRecords, evaluation_batches
+
+# A streamed data set shows its mistakes and samples from this many first records.
+_SHOWN = 10_000
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model's outputs on a data set, in the records' order."""
+
+    truth: np.ndarray
+    outputs: np.ndarray
+    records: Records  # the records themselves; of a streamed data set, the first of them
+
+
+def evaluate(
+    model: keras.Model, preprocessor: Preprocessor, records: AnyRecords, batch_size: int = 64
+) -> Evaluation:
+    """Runs a model over records, once each."""
+    dataset, order = evaluation_batches(records, preprocessor, batch_size)
+    outputs = model.predict(dataset, verbose=1 if sys.stdout.isatty() else 0)
+    in_order = np.empty_like(outputs)
+    in_order[order] = outputs
+    truth = np.concatenate([preprocessor.targets(chunk.columns) for chunk in records.chunks()])
+    shown = records if isinstance(records, Records) else next(records.chunks(_SHOWN))
+    return Evaluation(truth, in_order, shown)
+
+
+def environment(precision: str, strategy: tf.distribute.Strategy) -> dict[str, Any]:
+    """What the figures were measured on."""
+    packages = ("tensorflow", "keras", "keras-hub", "tensorflow-text")
+    devices = [device.device_type for device in tf.config.list_physical_devices()]
+    return {
+        "python": platform.python_version(),
+        **{name.replace("-", "_"): version(name) for name in packages},
+        "platform": platform.platform(),
+        "devices": devices,
+        "cpu_count": tf.config.threading.get_intra_op_parallelism_threads() or _cpus(),
+        "precision": precision,
+        "strategy": type(strategy).__name__,
+        "replicas": strategy.num_replicas_in_sync,
+    }
+
+
+def _cpus() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -1,0 +1,19 @@
+"""What tasks of one kind optimise: written once, shared by text, image and sequence classifiers."""
+
+from collections.abc import Sequence
+
+import keras
+
+from tasks.engine.classification import ClassificationAssessment
+from tasks.engine.options import Train
+from tasks.engine.task import Objective
+from zoo.losses import SmoothedCrossentropy
+
+
+def classification_objective(labels: Sequence[str], train: Train) -> Objective:
+    """One label an example: cross-entropy on logits, best checkpoint by accuracy."""
+    return Objective(
+        loss=SmoothedCrossentropy(train.label_smoothing),
+        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        assessment=ClassificationAssessment(labels),
+    )

@@ -1,0 +1,115 @@
+"""The options that every task has, besides its own data and model; importable without TensorFlow."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tasks.engine.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Train:
+    """Training: `model.fit` with AdamW (Loshchilov & Hutter 2019)."""
+
+    epochs: int = 8
+    """Passes over the training data."""
+
+    batch_size: int = 32
+    """Examples a step, over all replicas together."""
+
+    learning_rate: float = 2e-4
+    """The highest learning rate of the schedule. 2e-4 suits small encoders such as minilm; 5e-5 suits
+    base and large ones."""
+
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """How the learning rate falls after warmup."""
+
+    warmup: float = 0.1
+    """Share of the steps in which the learning rate rises from zero, 0 to 1."""
+
+    weight_decay: float = 0.01
+    """Decoupled weight decay, on weight matrices only: not on biases, norms and embeddings."""
+
+    clip_norm: float | None = 1.0
+    """Scale gradients down to this global norm; null for no clipping."""
+
+    accumulate: int = 1
+    """Steps whose gradients are averaged into one update, for batches that memory can't hold."""
+
+    label_smoothing: float = 0.0
+    """Share of the target probability spread over all classes, 0 to 1."""
+
+    class_weights: Literal["none", "balanced"] = "none"
+    """`balanced` weighs every class by the inverse of its share of the training data."""
+
+    ema: float | None = None
+    """Validate, keep and export an exponential moving average of the weights with this momentum,
+    such as 0.999."""
+
+    patience: int | None = None
+    """Stop early after this many epochs without a better validation metric."""
+
+    seed: int = 0
+    """Seeds the validation split, the weights, dropout and the order of the examples."""
+
+    deterministic: bool = False
+    """Make two runs with one seed on one machine equal bit for bit; slower on GPUs."""
+
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
+    """What products are computed in; weights stay float32. `auto` takes mixed_bfloat16 where the
+    machine computes it natively, else float32."""
+
+    strategy: Literal["auto", "default", "mirrored"] = "auto"
+    """The tf.distribute strategy: `mirrored` trains on all of this machine's GPUs; `auto` does so
+    where there are several."""
+
+    replicas: int | None = None
+    """Replicas of `mirrored`: this many GPUs, or, on a machine without, logical CPU devices (to
+    rehearse; it is no faster)."""
+
+    profile: str | None = None
+    """Steps to profile for TensorBoard, first and last: `20,30`."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "accumulate", "replicas", "patience"):
+            _require(name, getattr(self, name), "at least 1", lambda value: value >= 1)
+        for name in ("learning_rate", "clip_norm"):
+            _require(name, getattr(self, name), "above 0", lambda value: value > 0)
+        _require("weight_decay", self.weight_decay, "at least 0", lambda value: value >= 0)
+        _require("ema", self.ema, "between 0 and 1", lambda value: 0 < value < 1)
+        for name in ("warmup", "label_smoothing"):
+            _require(name, getattr(self, name), "from 0 to below 1", lambda value: 0 <= value < 1)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The run folder: config, checkpoints, logs, metrics and report."""
+
+    dir: str | None = None
+    """The folder; by default runs/TASK/TIMESTAMP. With the folder of a stopped run, and the same
+    options, training goes on where it was."""
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """The SavedModel for TensorFlow Serving."""
+
+    dir: str | None = None
+    """The model's folder, such as saved_models/NAME; the version is the next free number in it."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """All options of a task, as the command line and config files give them."""
+
+    data: Any  # the task's own dataclass
+    model: Any  # the zoo model's dataclass
+    train: Train
+    run: RunOptions
+    export: ExportOptions
+    plain: dict[str, Any]  # the same as dicts, as config.yaml has them
+
+
+def _require(name: str, value: Any, what: str, holds: Callable[[Any], bool]) -> None:
+    if value is not None and not holds(value):
+        raise UsageError(f"--train.{name} {value}: must be {what}")

@@ -1,0 +1,133 @@
+"""The run folder: everything needed to repeat, judge, resume or explain a run."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tasks.engine.errors import UsageError
+from tasks.engine.files import atomic_write
+
+# Options that may differ between two commands that mean the same run.
+_INCIDENTAL = ("config", "run.", "export.", "train.profile")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Names the files of a run folder."""
+
+    folder: Path
+
+    @classmethod
+    def named(cls, folder: str | None, task: str) -> "Run":
+        """The given folder, or a new one named by the time."""
+        return cls(Path(folder or f"runs/{task}/{time.strftime('%Y%m%d-%H%M%S')}"))
+
+    @classmethod
+    def existing(cls, folder: str | None) -> "Run":
+        """The folder of a run that was trained."""
+        if folder is None:
+            raise UsageError("which run? Name its folder with --run.dir")
+        run = cls(Path(folder))
+        if not run.config_file.is_file():
+            raise UsageError(f"{folder}: not a run folder, there is no config.yaml in it")
+        return run
+
+    config_file = property(lambda self: self.folder / "config.yaml")
+    metrics_file = property(lambda self: self.folder / "metrics.json")
+    logs = property(lambda self: self.folder / "logs")
+    assets = property(lambda self: self.folder / "assets")
+    checkpoints = property(lambda self: self.folder / "checkpoints")
+    best = property(lambda self: self.checkpoints / "best.keras")
+    last = property(lambda self: self.checkpoints / "last.keras")
+    history_file = property(lambda self: self.checkpoints / "history.json")
+
+    def resumable(self, options: dict[str, Any]) -> bool:
+        """Whether the folder already holds this very run; False when it is free for a new one.
+
+        Args:
+            options: the whole config, by section.
+        Raises:
+            UsageError: the folder holds something else; the message says what differs.
+        """
+        if not self.config_file.exists():
+            if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+                raise UsageError(f"{self.folder}: not empty and not a run; name another --run.dir")
+            return False
+        earlier = flat(self.options())
+        now = flat(options)
+        if earlier.get("task") != now["task"]:
+            raise UsageError(
+                f"{self.folder}: a run of the task {earlier.get('task')}, not of {now['task']}; "
+                "name another --run.dir"
+            )
+        differing = [
+            f"{key} is {now.get(key)}, was {earlier.get(key)}"
+            for key in sorted(earlier.keys() | now.keys())
+            if not key.startswith(_INCIDENTAL) and earlier.get(key) != now.get(key)
+        ]
+        if differing:
+            raise UsageError(
+                f"{self.folder}: a run with other options: {'; '.join(differing)}; "
+                "repeat them as they were to resume, or name another --run.dir"
+            )
+        return True
+
+    def begin(self, options: dict[str, Any]) -> None:
+        """Makes the folder a run's, by writing its config."""
+        with atomic_write(self.config_file) as file:
+            yaml.safe_dump(options, file, sort_keys=False, allow_unicode=True)
+
+    def options(self) -> dict[str, Any]:
+        """The config that the run was started with, by section."""
+        try:
+            options = yaml.safe_load(self.config_file.read_text("utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise UsageError(f"{self.config_file}: can't be read: {_one_line(error)}") from None
+        if not isinstance(options, dict):
+            raise UsageError(f"{self.config_file}: not a run's config")
+        return options
+
+    def metrics(self) -> dict[str, Any]:
+        """What metrics.json holds; empty before there is one."""
+        return _read_json(self.metrics_file, {})
+
+    def write_metrics(self, metrics: dict[str, Any]) -> None:
+        with atomic_write(self.metrics_file) as file:
+            json.dump(metrics, file, indent=2, ensure_ascii=False)
+            file.write("\n")
+
+    def history(self) -> list[dict[str, float]]:
+        """The logs of each finished epoch, in order."""
+        return _read_json(self.history_file, [])
+
+    def write_history(self, history: list[dict[str, float]]) -> None:
+        with atomic_write(self.history_file) as file:
+            json.dump(history, file, indent=1)
+
+
+def flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one, with dotted keys."""
+    result: dict[str, Any] = {}
+    for key, value in options.items():
+        if isinstance(value, dict):
+            result |= flat(value, f"{prefix}{key}.")
+        else:
+            result[prefix + key] = value
+    return result
+
+
+def _read_json(path: Path, default: Any) -> Any:
+    if not path.exists():
+        return default
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise UsageError(f"{path}: damaged ({_one_line(error)}); restore it or train anew") from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

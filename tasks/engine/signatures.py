@@ -1,0 +1,141 @@
+"""What a served model can be asked: raw records in, readable answers out.
+
+module = ClassifierSignatures(
+    model, preprocessor, {"text": tf.TensorSpec([None], tf.string)}, labels, [vocabulary_file]
+)
+export(module, module.functions(), folder=..., requests=..., card=...)
+"""
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+from tensorflow.types.experimental import ConcreteFunction
+
+Record = dict[str, tf.Tensor]
+
+
+class ClassifierSignatures(tf.Module):
+    """The signatures of any classifier with one label an example, whatever its raw input.
+
+    With B records in a batch and C classes:
+
+    - `serving_default`: the raw inputs by name -> `label` (string, [B]), `score` (float32, [B]:
+      the label's probability) and `probabilities` (float32, [B, C], in the order of
+      `assets/labels.txt`).
+    - `ranked`: the raw inputs by name -> `labels` (string, [B, C], most probable first) and
+      `scores` (float32, [B, C]).
+    - `classify`, for TF Serving's Classify API: `inputs` (string, [B]: serialized
+      `tf.train.Example`s with a feature for each raw input) -> `classes` and `scores`, which are
+      `labels` and `scores` of `ranked`.
+
+    What the signatures use is tracked and saved, and nothing else: no optimizer, no random seeds,
+    no Keras object.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        preprocessor: tf.Module,
+        inputs: Mapping[str, tf.TensorSpec],
+        labels: Sequence[str],
+        assets: Sequence[Path] = (),
+    ):
+        """Wires the parts together.
+
+        Args:
+            model: `model(preprocessed, training=False)` gives logits, [B, C], of any float type.
+            preprocessor: `preprocessor(record)` turns a batch of raw records, a dict of tensors
+                keyed as `inputs`, into the model's inputs, with TensorFlow ops alone.
+            inputs: The raw inputs by name; the first dimension is the batch, None.
+            labels: The classes, in the order of the logits.
+            assets: Files to put into the SavedModel's assets, such as vocabularies. Without a
+                labels.txt among them, one is written.
+        """
+        super().__init__(name="classifier")
+        if all(path.name != "labels.txt" for path in assets):
+            assets = [self._labels_file(labels), *assets]
+        self.assets = [tf.saved_model.Asset(str(path)) for path in assets]
+        self.preprocessor = preprocessor
+        self._inputs = dict(inputs)
+        self._labels = tuple(labels)
+        # A closure, not an attribute: of an attribute, tf.Module would save the whole Keras model.
+        self._probabilities = _probabilities_function(model, preprocessor, len(labels))
+
+    def functions(self) -> dict[str, ConcreteFunction]:
+        """The signatures by name, traced: for `tf.saved_model.save`, or to be called here."""
+        raw = {name: tf.TensorSpec(s.shape, s.dtype, name) for name, s in self._inputs.items()}
+        # Traced once and called by all three, which saves time, and size of the SavedModel.
+        probabilities = tf.function(self._probabilities)
+
+        def classify(**record: tf.Tensor) -> dict[str, tf.Tensor]:
+            values = probabilities(record)
+            return {
+                "label": tf.gather(self._labels, tf.argmax(values, axis=-1)),
+                "score": tf.reduce_max(values, axis=-1),
+                "probabilities": values,
+            }
+
+        def rank(**record: tf.Tensor) -> dict[str, tf.Tensor]:
+            scores, order = tf.math.top_k(probabilities(record), k=len(self._labels))
+            return {"labels": tf.gather(self._labels, order), "scores": scores}
+
+        def classify_examples(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+            ranked = rank(**parse_examples(inputs, self._inputs))
+            return {"classes": ranked["labels"], "scores": ranked["scores"]}
+
+        functions = {
+            "serving_default": tf.function(classify).get_concrete_function(**raw),
+            "ranked": tf.function(rank).get_concrete_function(**raw),
+            "classify": tf.function(classify_examples).get_concrete_function(
+                inputs=tf.TensorSpec([None], tf.string, "inputs")
+            ),
+        }
+        self._variables = functions["serving_default"].variables
+        return functions
+
+    def _labels_file(self, labels: Sequence[str]) -> Path:
+        """One label a line, for people and clients to read; the graph holds its own copy."""
+        folder = Path(tempfile.mkdtemp(prefix="labels-"))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        escapes = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r"})
+        lines = (label.translate(escapes) + "\n" for label in labels)
+        (folder / "labels.txt").write_text("".join(lines), encoding="utf-8")
+        return folder / "labels.txt"
+
+
+def parse_examples(serialized: tf.Tensor, inputs: Mapping[str, tf.TensorSpec]) -> Record:
+    """Raw records from serialized `tf.train.Example`s; a missing feature is an error that names it.
+
+    Args:
+        serialized: string, [B].
+        inputs: The raw inputs by name, of dtype string, int64 or float32 (or what casts from them),
+            with all dimensions but the batch known.
+    """
+    wire = {tf.string: tf.string, tf.int32: tf.int64, tf.int64: tf.int64}
+    features = {
+        name: tf.io.FixedLenFeature(spec.shape[1:], wire.get(spec.dtype, tf.float32))
+        for name, spec in inputs.items()
+    }
+    parsed = tf.io.parse_example(serialized, features)
+    return {
+        name: value if value.dtype == inputs[name].dtype else tf.cast(value, inputs[name].dtype)
+        for name, value in parsed.items()
+    }
+
+
+def _probabilities_function(
+    model: keras.Model, preprocessor: tf.Module, classes: int
+) -> Callable[[Record], tf.Tensor]:
+    def probabilities(record: Record) -> tf.Tensor:
+        # float32 before the softmax: the model may compute in half precision, an answer may not.
+        logits = tf.cast(model(preprocessor(record), training=False), tf.float32)
+        if logits.shape[-1] != classes:
+            raise ValueError(f"the model has {logits.shape[-1]} outputs for {classes} labels")
+        return tf.nn.softmax(logits)
+
+    return probabilities

@@ -1,0 +1,98 @@
+"""The task contract: five answers, from which the engine does everything else."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, get_args
+
+from tasks.engine.options import Train
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    from data.preprocessing import Preprocessor
+    from data.tables import Records, StreamedRecords, TableSource
+
+
+class Assessment(Protocol):
+    """How a model's outputs are judged, once and after training; `truth` is what was asked for."""
+
+    def metrics(self, truth: "np.ndarray", outputs: "np.ndarray") -> dict[str, Any]:
+        """Numbers by their Keras or scikit-learn names; nested dicts for parts, such as classes."""
+
+    def pictures(self, truth: "np.ndarray", outputs: "np.ndarray") -> "dict[str, Figure]":
+        """Figures for the report, by name."""
+
+    def mistakes(
+        self, truth: "np.ndarray", outputs: "np.ndarray", records: "Records", limit: int = 20
+    ) -> list[dict[str, Any]]:
+        """The mistakes the model was surest of, with their records."""
+
+    def summaries(
+        self, truth: "np.ndarray", outputs: "np.ndarray", records: "Records", step: int
+    ) -> None:
+        """Pictures, curves and samples for TensorBoard, into the default tf.summary writer."""
+
+
+class Signatures(Protocol):
+    """A tf.Module of what a SavedModel answers: functions from raw records to readable outputs."""
+
+    def functions(self) -> "dict[str, Any]":
+        """Concrete functions by signature name; `serving_default` is one of them."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What training optimises and reports."""
+
+    loss: "keras.losses.Loss"
+    metrics: "Sequence[keras.metrics.Metric]"
+    assessment: Assessment
+    monitor: str = "accuracy"  # the metric that picks the best checkpoint, as named in `metrics`
+    mode: str = "max"  # whether `max` or `min` of it is best
+
+
+Data = TypeVar("Data")
+Model = TypeVar("Model")
+
+
+class Task(Generic[Data, Model]):
+    """A task answers five questions; the engine knows neither its data nor its model.
+
+    `Task[Data, Model]` names the dataclasses behind `--data.*` and `--model.*`. Subclasses answer
+    the methods below, in the order in which data flows, and import TensorFlow inside them, so that
+    `--help` is quick. Their docstring's first line is what `--help` says of them.
+    """
+
+    name: ClassVar[str]  # as in `python -m tasks.NAME`
+    data_options: ClassVar[type]
+    model_options: ClassVar[type]
+
+    def __init_subclass__(cls) -> None:
+        cls.data_options, cls.model_options = get_args(cls.__orig_bases__[0])  # type: ignore[attr-defined]
+
+    def source(self, data: Data) -> "TableSource":
+        """1. Which records are read, and what a bad one is."""
+        raise NotImplementedError
+
+    def preprocessor(
+        self, config: Model, records: "Records | StreamedRecords"
+    ) -> "Preprocessor":
+        """2. How records become tensors; fitted on the training records, then frozen."""
+        raise NotImplementedError
+
+    def model(self, config: Model, preprocessor: "Preprocessor") -> "keras.Model":
+        """3. Which zoo model is trained."""
+        raise NotImplementedError
+
+    def objective(self, train: Train, preprocessor: "Preprocessor") -> Objective:
+        """4. What is optimised and reported, and the metric that picks the best checkpoint."""
+        raise NotImplementedError
+
+    def signatures(
+        self, model: "keras.Model", preprocessor: "Preprocessor", assets: "Sequence[Path]"
+    ) -> Signatures:
+        """5. What the export takes and answers."""
+        raise NotImplementedError

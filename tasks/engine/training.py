@@ -1,0 +1,186 @@
+"""Training: plain `model.fit`, under a strategy, from the task's answers."""
+
+import sys
+import time
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from data.batching import EncodedRecords, streamed_evaluation, streamed_training
+from data.preprocessing import Preprocessor
+from data.tables import Records, Splits, StreamedRecords
+from tasks.engine.checkpoints import Checkpoints, History, best_epoch, restore
+from tasks.engine.optimizers import AdamW, schedule
+from tasks.engine.options import Train
+from tasks.engine.run import Run
+from tasks.engine.task import Objective
+from tasks.engine.tensorboard import TensorBoard
+
+AnyRecords = Records | StreamedRecords
+
+
+def fit(
+    model: keras.Model,
+    objective: Objective,
+    splits: Splits,
+    preprocessor: Preprocessor,
+    train: Train,
+    run: Run,
+    hparams: dict[str, Any],
+    shuffle_buffer: int,
+) -> History:
+    """Trains a model from where the run's last checkpoint left it; returns the whole history.
+
+    Args:
+        model: made under the strategy that is in scope.
+        hparams: the flat config, for TensorBoard.
+        shuffle_buffer: records that streamed training data is shuffled through.
+    """
+    steps_per_epoch = -(-len(splits.train) // train.batch_size)
+    _compile(model, objective, train, steps_per_epoch)
+    done = restore(model, run, steps_per_epoch, train.accumulate)
+    history = run.history()[:done]
+    monitor = f"val_{objective.monitor}" if splits.validation else objective.monitor
+    if done >= train.epochs or _out_of_patience(history, monitor, objective.mode, train.patience):
+        return history
+
+    batches = training_batches(splits.train, preprocessor, train, done, shuffle_buffer)
+    callbacks: list[keras.callbacks.Callback] = [
+        EpochSeeds(),
+        EpochLogs(len(splits.train)),
+        TensorBoard(
+            run.logs,
+            batch_size=train.batch_size,
+            hparams=hparams,
+            inputs=batches.element_spec[0],
+            profile=train.profile,
+        ),
+        Checkpoints(run, history, monitor, objective.mode, train.patience),
+    ]
+    if train.ema is not None:
+        callbacks.insert(0, keras.callbacks.SwapEMAWeights())  # validation sees the averages
+    validation = None
+    if splits.validation:
+        validation = evaluation_batches(splits.validation, preprocessor, train.batch_size)[0]
+    weights = None
+    if train.class_weights == "balanced":
+        weights = balanced_class_weights(splits.train, preprocessor)
+    model.fit(
+        batches,
+        steps_per_epoch=steps_per_epoch,
+        epochs=train.epochs,
+        initial_epoch=done,
+        validation_data=validation,
+        class_weight=weights,
+        callbacks=callbacks,
+        verbose=1 if sys.stdout.isatty() else 2,
+    )
+    return history
+
+
+def training_batches(
+    records: AnyRecords,
+    preprocessor: Preprocessor,
+    train: Train,
+    first_epoch: int = 0,
+    shuffle_buffer: int = 100_000,
+) -> tf.data.Dataset:
+    """Endless shuffled batches of (inputs, targets), each of records of like length."""
+    if isinstance(records, Records):
+        encoded = EncodedRecords(records.columns, preprocessor)
+        return encoded.training(train.batch_size, train.seed, first_epoch)
+    return streamed_training(
+        records.chunks, preprocessor, train.batch_size, train.seed, shuffle_buffer
+    )
+
+
+def evaluation_batches(
+    records: AnyRecords, preprocessor: Preprocessor, batch_size: int
+) -> tuple[tf.data.Dataset, np.ndarray]:
+    """Every record once as batches of (inputs, targets); and which record each row is."""
+    if isinstance(records, Records):
+        return EncodedRecords(records.columns, preprocessor).evaluation(batch_size)
+    dataset = streamed_evaluation(records.chunks, preprocessor, batch_size)
+    return dataset, np.arange(len(records))
+
+
+def balanced_class_weights(records: AnyRecords, preprocessor: Preprocessor) -> dict[int, float]:
+    """Weights inverse to the classes' shares, as scikit-learn's `balanced`: their mean is one."""
+    counts: np.ndarray | int = 0
+    for chunk in records.chunks():
+        targets = preprocessor.targets(chunk.columns)
+        counts = counts + np.bincount(targets, minlength=len(preprocessor.labels))
+    return dict(enumerate((np.sum(counts) / (len(counts) * np.maximum(counts, 1))).tolist()))
+
+
+class EpochSeeds(keras.callbacks.Callback):
+    """Makes dropout a function of the model's seeds and the epoch.
+
+    Keras does not save how far its seed generators have come, so a resumed run would repeat the
+    random numbers of the first epoch.
+    """
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        for variable in self.model.variables:
+            if variable.name == "seed_generator_state":
+                drawn = epoch * self.params["steps"]
+                variable.assign([variable.numpy()[0], drawn])
+
+
+class EpochLogs(keras.callbacks.Callback):
+    """Adds `learning_rate`, `seconds` and `examples_per_second` to each epoch's logs.
+
+    The seconds are those of training steps alone, without validation.
+    """
+
+    def __init__(self, examples: int) -> None:
+        super().__init__()
+        self._examples = examples
+        self._begin = self._seconds = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self._begin, self._seconds = time.perf_counter(), 0.0
+
+    def on_test_begin(self, logs: dict | None = None) -> None:
+        self._seconds = time.perf_counter() - self._begin
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        seconds = self._seconds or time.perf_counter() - self._begin
+        logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+        logs["seconds"] = seconds
+        logs["examples_per_second"] = self._examples / seconds
+
+
+def _compile(model: keras.Model, objective: Objective, train: Train, steps_per_epoch: int) -> None:
+    steps = train.epochs * steps_per_epoch
+    optimizer = AdamW(
+        schedule(train.schedule, train.learning_rate, round(train.warmup * steps), steps),
+        weight_decay=train.weight_decay,
+        global_clipnorm=train.clip_norm,
+        gradient_accumulation_steps=train.accumulate if train.accumulate > 1 else None,
+        use_ema=train.ema is not None,
+        ema_momentum=train.ema or 0.99,
+    )
+    optimizer.exclude_from_weight_decay(
+        var_list=[v for v in model.trainable_variables if not _decays(v)]
+    )
+    model.compile(
+        optimizer=optimizer,
+        loss=objective.loss,
+        metrics=list(objective.metrics),
+        # XLA compiles a program for each shape, and lengths vary from batch to batch.
+        jit_compile=False,
+    )
+
+
+def _decays(variable: keras.Variable) -> bool:
+    """Whether weight decay applies: to weight matrices, not to biases, norms or embeddings."""
+    return len(variable.shape) > 1 and variable.name == "kernel"
+
+
+def _out_of_patience(history: History, monitor: str, mode: str, patience: int | None) -> bool:
+    if patience is None or not history:
+        return False
+    return len(history) - best_epoch(history, monitor, mode) >= patience

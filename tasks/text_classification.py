@@ -1,0 +1,89 @@
+"""Text classification: one label for a text, or for a pair of texts.
+
+    python -m tasks.text_classification
+    python -m tasks.text_classification train --data.train reviews.csv --export.dir saved_models/reviews
+    echo "Works as promised" | python -m tasks.text_classification predict --run.dir runs/reviews
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from data.options import SAMPLES, Tables
+from tasks.engine.cli import main
+from tasks.engine.task import Task
+from zoo.configs import BertClassifierConfig
+
+
+@dataclass(frozen=True)
+class Data(Tables):
+    """The data: files of texts and their labels, one example a row."""
+
+    text_column: str = "text"
+    """The column of the text."""
+
+    pair_column: str | None = None
+    """The column of a second text, to classify pairs."""
+
+    label_column: str = "label"
+    """The column of the label; labels may be words or numbers."""
+
+
+class TextClassification(Task[Data, BertClassifierConfig]):
+    """One label for a text, or for a pair of texts, by a BERT encoder."""
+
+    name = "text_classification"
+    sample = SAMPLES / "support_messages.csv"
+
+    def source(self, data: Data):
+        from data.tables import Field, TableSource
+
+        fields = {"text": Field(data.text_column, option="--data.text_column")}
+        if data.pair_column:
+            fields["text_pair"] = Field(data.pair_column, option="--data.pair_column")
+        fields["label"] = Field(data.label_column, "label", option="--data.label_column")
+        return TableSource(data, fields, str(self.sample))
+
+    def preprocessor(self, config: BertClassifierConfig, records):
+        from data.tables import label_counts
+        from data.text import BertPreprocessor, learn_vocabulary, read_vocabulary
+        from zoo.presets import load_vocabulary
+
+        lowercase = True if config.lowercase is None else config.lowercase
+        if config.start:
+            preset = load_vocabulary(config.start)
+            tokens = preset.tokens
+            lowercase = preset.lowercase if config.lowercase is None else config.lowercase
+        elif config.vocabulary:
+            tokens = read_vocabulary(Path(config.vocabulary))
+        else:
+            tokens = learn_vocabulary(records, config.vocabulary_size, lowercase)
+        return BertPreprocessor(
+            tokens,
+            list(label_counts(records)),
+            lowercase=lowercase,
+            max_length=config.max_length,
+            pair="text_pair" in next(records.chunks(1)).columns,
+        )
+
+    def model(self, config: BertClassifierConfig, preprocessor):
+        from zoo.bert import bert_classifier
+
+        return bert_classifier(config, len(preprocessor.labels), len(preprocessor.vocabulary))
+
+    def objective(self, train, preprocessor):
+        from tasks.engine.objectives import classification_objective
+
+        return classification_objective(preprocessor.labels, train)
+
+    def signatures(self, model, preprocessor, assets):
+        import tensorflow as tf
+
+        from tasks.engine.signatures import ClassifierSignatures
+
+        texts = ["text", "text_pair"] if preprocessor.pair else ["text"]
+        inputs = {name: tf.TensorSpec([None], tf.string, name) for name in texts}
+        return ClassifierSignatures(model, preprocessor, inputs, preprocessor.labels, assets)
+
+
+if __name__ == "__main__":
+    main(TextClassification)

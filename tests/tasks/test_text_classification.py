@@ -1,0 +1,384 @@
+"""Text classification through its public door: the command line, the run folder, the SavedModel."""
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tasks.engine.cli import main
+from tasks.text_classification import TextClassification
+
+WORDS = {"good": "great fine lovely nice", "bad": "awful poor nasty broken", "odd": "weird strange"}
+SMALL = "--model.size tiny --model.dropout 0 --train.epochs 3 --train.learning_rate 2e-3".split()
+
+
+def run(*arguments: object) -> int:
+    """The exit code of a command."""
+    try:
+        main(TextClassification, [str(argument) for argument in arguments])
+    except SystemExit as end:
+        return end.code
+    raise AssertionError("main returned")
+
+
+def write_reviews(path: Path, count: int, seed: int = 0) -> Path:
+    """Reviews whose label is told by one of a few words."""
+    random = np.random.default_rng(seed)
+    rows = []
+    for index in range(count):
+        label = list(WORDS)[index % 3]
+        filler = random.choice("the a this shop item box it was so very".split(), 2 + index % 7)
+        word = random.choice(WORDS[label].split())
+        rows.append({"text": " ".join([*filler, word]), "label": label})
+    pd.DataFrame(rows).to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> SimpleNamespace:
+    """One training run with everything: data, run folder, export."""
+    folder = tmp_path_factory.mktemp("trained")
+    train = write_reviews(folder / "train.csv", 120)
+    test = write_reviews(folder / "test.csv", 30, seed=1)
+    options = ["--data.train", train, "--data.test", test, *SMALL, "--run.dir", folder / "run"]
+    options += ["--train.epochs", 20, "--train.batch_size", 16]
+    options += ["--export.dir", folder / "served" / "reviews"]
+    assert run("train", *options) == 0
+    return SimpleNamespace(
+        folder=folder / "run",
+        options=options,
+        test=test,
+        version=folder / "served" / "reviews" / "1",
+        metrics=json.loads((folder / "run" / "metrics.json").read_text()),
+    )
+
+
+def test_training_learns_what_the_words_tell(trained):
+    assert trained.metrics["test"]["accuracy"] > 0.9
+
+
+def test_metrics_hold_what_scripts_rely_on(trained):
+    metrics = trained.metrics
+    assert metrics["task"] == "text_classification"
+    model = keras.models.load_model(trained.folder / "checkpoints" / "best.keras", compile=False)
+    assert metrics["parameters"] == model.count_params()
+    assert metrics["train"]["seconds"] > 0
+    assert metrics["train"]["examples_per_second"] > 0
+    assert metrics["environment"]["tensorflow"] == tf.__version__
+    for split in ("validation", "test"):
+        expected = {"accuracy", "macro_f1", "weighted_f1", "expected_calibration_error", "loss"}
+        assert expected <= metrics[split].keys()
+        assert metrics[split]["per_class"].keys() == WORDS.keys()
+
+
+def test_the_run_folder_has_its_parts(trained):
+    parts = "config.yaml metrics.json report.md logs checkpoints/best.keras checkpoints/last.keras"
+    for part in [*parts.split(), "assets/vocabulary.txt", "assets/labels.txt"]:
+        assert (trained.folder / part).exists(), part
+    assert not [path for path in trained.folder.rglob(".*")], "temporary files are left"
+
+
+def test_the_report_shows_pictures_that_exist(trained):
+    report = (trained.folder / "report.md").read_text()
+    pictures = re.findall(r"!\[.*?\]\((.*?)\)", report)
+    assert len(pictures) >= 3
+    for picture in pictures:
+        assert (trained.folder / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_tensorboard_has_scalars_for_train_and_validation(trained):
+    for split in ("train", "validation"):
+        events = EventAccumulator(str(trained.folder / "logs" / split)).Reload()
+        tags = events.Tags()["tensors"] + events.Tags()["scalars"]
+        assert "epoch_loss" in tags and "epoch_accuracy" in tags
+
+
+def test_the_config_repeats_the_run(trained, tmp_path):
+    config = yaml.safe_load((trained.folder / "config.yaml").read_text())
+    config["run"]["dir"], config["export"]["dir"] = str(tmp_path / "again"), None
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    assert run("train", "--config", tmp_path / "config.yaml") == 0
+    again = json.loads((tmp_path / "again" / "metrics.json").read_text())
+    assert again["test"]["accuracy"] == pytest.approx(trained.metrics["test"]["accuracy"], abs=0.1)
+
+
+def predictions(capsys, *arguments) -> list[dict]:
+    capsys.readouterr()
+    assert run("predict", *arguments) == 0
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_predict_answers_each_record_on_a_line(trained, capsys):
+    rows = predictions(capsys, "--run.dir", trained.folder, "--input", trained.test)
+    assert len(rows) == 30
+    assert rows[0].keys() == {"label", "score", "probabilities"}
+    assert rows[0]["score"] == max(rows[0]["probabilities"])
+
+
+def test_predict_reads_text_lines_from_standard_input(trained, capsys, monkeypatch):
+    stdin = SimpleNamespace(buffer=io.BytesIO(b"it was lovely\n"), isatty=lambda: False)
+    monkeypatch.setattr(sys, "stdin", stdin)
+    rows = predictions(capsys, "--run.dir", trained.folder)
+    assert [row["label"] for row in rows] == ["good"]
+
+
+def test_predict_and_the_served_model_give_the_same_answer(trained, capsys):
+    texts = pd.read_csv(trained.test).text
+    served = tf.saved_model.load(str(trained.version)).signatures["serving_default"]
+    answers = served(text=tf.constant(texts))
+    rows = predictions(capsys, "--run.dir", trained.folder, "--input", trained.test)
+    assert [row["label"].encode() for row in rows] == answers["label"].numpy().tolist()
+    probabilities = np.array([row["probabilities"] for row in rows])
+    np.testing.assert_allclose(probabilities, answers["probabilities"], rtol=1e-5)
+
+
+def test_an_answer_depends_on_neither_batch_nor_padding(trained):
+    served = tf.saved_model.load(str(trained.version)).signatures["serving_default"]
+    texts = ["it was lovely", "so very very awful " * 9, "strange"]
+    together = served(text=tf.constant(texts))["probabilities"].numpy()
+    for text, row in zip(texts, together, strict=True):
+        alone = served(text=tf.constant([text]))["probabilities"].numpy()[0]
+        np.testing.assert_allclose(alone, row, atol=1e-6)
+
+
+def test_evaluate_judges_other_data(trained, tmp_path, capsys):
+    other = write_reviews(tmp_path / "other.csv", 21, seed=5)
+    assert run("evaluate", "--run.dir", trained.folder, "--data.test", other) == 0
+    metrics = json.loads((trained.folder / "metrics.json").read_text())
+    assert metrics["test"]["examples"] == 21
+    assert "test" in capsys.readouterr().out
+    assert run("evaluate", "--run.dir", trained.folder, "--data.test", trained.test) == 0
+
+
+def test_export_makes_the_next_version(trained):
+    folder = trained.version.parent
+    before = {path.name for path in folder.iterdir() if path.name.isdigit()}
+    assert run("export", "--run.dir", trained.folder, "--export.dir", folder) == 0
+    after = {path.name for path in folder.iterdir() if path.name.isdigit()}
+    assert after - before == {str(max(map(int, before)) + 1)}
+
+
+def test_a_finished_run_given_again_does_not_train_again(trained, capsys):
+    last = trained.folder / "checkpoints" / "last.keras"
+    before = last.stat().st_mtime_ns
+    assert run("train", *trained.options) == 0
+    assert last.stat().st_mtime_ns == before
+
+
+def test_the_same_folder_with_other_options_is_refused_and_says_what_differs(trained, capsys):
+    assert run("train", *trained.options, "--train.batch_size", 8) == 2
+    assert "train.batch_size is 8, was 16" in capsys.readouterr().err
+
+
+def test_a_run_of_another_task_is_refused(trained, tmp_path, capsys):
+    config = yaml.safe_load((trained.folder / "config.yaml").read_text())
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (folder / "config.yaml").write_text(yaml.safe_dump({**config, "task": "images"}))
+    assert run("train", *trained.options, "--run.dir", folder) == 2
+    assert "a run of the task images, not of text_classification" in capsys.readouterr().err
+
+
+def train_options(folder: Path, *more: object) -> list[object]:
+    data = write_reviews(folder / "reviews.csv", 60)
+    return ["--data.train", data, *SMALL, "--train.deterministic", "true", *more]
+
+
+def weights(folder: Path) -> list[np.ndarray]:
+    return keras.models.load_model(folder / "checkpoints" / "last.keras").get_weights()
+
+
+def history(folder: Path) -> list[dict]:
+    timings = ("seconds", "examples_per_second")
+    epochs = json.loads((folder / "checkpoints" / "history.json").read_text())
+    return [{k: v for k, v in epoch.items() if k not in timings} for epoch in epochs]
+
+
+def test_a_run_stopped_after_an_epoch_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch):
+    options = train_options(tmp_path, "--model.dropout", 0.1)
+    assert run("train", *options, "--run.dir", tmp_path / "whole") == 0
+
+    from tasks.engine.checkpoints import Checkpoints
+
+    keep = Checkpoints.on_epoch_end
+
+    def stop_in_second_epoch(self, epoch, logs=None):
+        if epoch == 1:
+            raise KeyboardInterrupt
+        keep(self, epoch, logs)
+
+    monkeypatch.setattr(Checkpoints, "on_epoch_end", stop_in_second_epoch)
+    assert run("train", *options, "--run.dir", tmp_path / "stopped") == 130
+    monkeypatch.undo()
+    assert run("train", *options, "--run.dir", tmp_path / "stopped") == 0
+    assert history(tmp_path / "stopped") == history(tmp_path / "whole")
+    for one, other in zip(weights(tmp_path / "whole"), weights(tmp_path / "stopped"), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_two_deterministic_runs_with_one_seed_are_equal_bit_for_bit(tmp_path):
+    options = train_options(tmp_path, "--model.dropout", 0.1, "--train.epochs", 1)
+    for name in ("one", "two"):
+        assert run("train", *options, "--run.dir", tmp_path / name) == 0
+    for one, two in zip(weights(tmp_path / "one"), weights(tmp_path / "two"), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_two_replicas_have_the_losses_of_one(tmp_path):
+    options = train_options(tmp_path, "--train.batch_size", 18)  # 54 in train: three whole batches
+    options = [option for option in options if option not in ("--train.deterministic", "true")]
+    assert run("train", *options, "--run.dir", tmp_path / "one") == 0
+    mirrored = ["--train.strategy", "mirrored", "--train.replicas", 2]
+    assert run("train", *options, *mirrored, "--run.dir", tmp_path / "two") == 0
+    for one, two in zip(history(tmp_path / "one"), history(tmp_path / "two"), strict=True):
+        assert one["loss"] == pytest.approx(two["loss"], rel=1e-4)
+        assert one["val_loss"] == pytest.approx(two["val_loss"], rel=1e-4)
+
+
+def test_every_training_option_can_be_used_at_once(tmp_path):
+    options = train_options(
+        tmp_path,
+        *("--train.accumulate", 2, "--train.label_smoothing", 0.1, "--train.ema", 0.9),
+        *("--train.class_weights", "balanced", "--train.schedule", "cosine"),
+        *("--train.precision", "mixed_bfloat16", "--train.patience", 5),
+        *("--export.dir", tmp_path / "served", "--run.dir", tmp_path / "run"),
+    )
+    assert run("train", *options) == 0
+    assert (tmp_path / "served" / "1" / "saved_model.pb").exists()
+
+
+def test_pairs_of_texts_are_classified_and_served(tmp_path):
+    rows = [
+        {"first": f"{a} thing", "second": f"{b} thing", "same": a == b}
+        for a in ("red", "blue", "green", "grey")
+        for b in ("red", "blue", "green", "grey")
+    ] * 3
+    data = tmp_path / "pairs.jsonl"
+    data.write_text("\n".join(json.dumps(row) for row in rows))
+    columns = "--data.text_column first --data.pair_column second --data.label_column same".split()
+    options = [*columns, *SMALL, "--run.dir", tmp_path / "run", "--export.dir", tmp_path / "served"]
+    assert run("train", "--data.train", data, *options) == 0
+    served = tf.saved_model.load(str(tmp_path / "served" / "1")).signatures["serving_default"]
+    answer = served(text=tf.constant(["red thing"]), text_pair=tf.constant(["blue thing"]))
+    assert answer["label"].numpy()[0].lower() in (b"true", b"false")
+
+
+def test_data_larger_than_the_memory_limit_is_streamed(tmp_path):
+    options = train_options(tmp_path, "--data.memory_limit_mb", 0, "--run.dir", tmp_path / "run")
+    assert run("train", *options) == 0
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["train"]["examples"] == 54 and metrics["validation"]["examples"] == 6
+
+
+def test_help_is_answered_without_tensorflow(tmp_path):
+    code = "import sys, runpy; sys.argv[1:] = ['train', '--help']\n" + (
+        "try: runpy.run_module('tasks.text_classification', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "assert 'tensorflow' not in sys.modules and 'pandas' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "--data.train" in done.stdout
+
+
+def test_a_command_says_nothing_on_standard_error(trained):
+    command = [sys.executable, "-m", "tasks.text_classification", "predict"]
+    command += ["--run.dir", str(trained.folder)]
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    done = subprocess.run(
+        command, input="so nasty\n", capture_output=True, text=True, timeout=120, env=environment
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["label"] == "bad"
+
+
+def test_a_killed_run_goes_on_when_its_command_is_given_again(tmp_path):
+    data = write_reviews(tmp_path / "reviews.csv", 60)
+    command = [sys.executable, "-m", "tasks.text_classification", "train", "--data.train", data]
+    command += [*SMALL, "--train.epochs", "300", "--run.dir", tmp_path / "run"]
+    command = [str(part) for part in command]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    kept = tmp_path / "run" / "checkpoints" / "history.json"
+    deadline = time.monotonic() + 120
+    while not kept.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    epochs = len(json.loads(kept.read_text()))
+    assert 0 < epochs < 300
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    while len(json.loads(kept.read_text())) <= epochs and time.monotonic() < deadline + 120:
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    resumed = json.loads(kept.read_text())
+    assert [epoch["epoch"] for epoch in resumed] == list(range(1, len(resumed) + 1))
+    assert len(resumed) > epochs
+
+
+@pytest.mark.parametrize(
+    ("contents", "options", "message"),
+    [
+        ("body,label\na,b\n", "", "no column 'text'; the columns are: body, label"),
+        ("", "", "reviews.csv"),
+        ("text,label\n", "", "no records"),
+        ("text,label\na,x\nb,x\n", "", "reviews.csv"),
+        ("text,label\na,x\nb,x\nc,y\n", "", "reviews.csv"),
+        (b"text,label\na,x\n\xff\xfe,y\n", "", "row 3"),
+        ('text,label\n"a,x\nb,y\n', "", "reviews.csv"),
+        ("text,label\na,x\n,y\n", "", "row 3"),
+        ("text,label\na,x\nb,y\n", "--train.epochs 0", "must be at least 1"),
+        ("text,label\na,x\nb,y\n", "--model.size huge", "not one of tiny"),
+        ("text,label\na,x\nb,y\n", "--model.preset nowhere/at/all", "nowhere/at/all"),
+        ("text,label\na,x\nb,y\n", "--model.preset minilm --model.size tiny", "give one"),
+        ("text,label\na,x\nb,y\n", "--train.strategy default --train.replicas 2", "mirrored"),
+    ],
+)
+def test_bad_input_gets_one_line_and_exit_code_2(tmp_path, capsys, contents, options, message):
+    data = tmp_path / "reviews.csv"
+    if "preset" in options and "size" not in options:
+        contents = "text,label\n" + "a,x\nb,y\n" * 20
+    data.write_bytes(contents if isinstance(contents, bytes) else contents.encode())
+    folder = tmp_path / "run"
+    size = [] if "--model" in options else ["--model.size", "tiny"]
+    arguments = ["--data.train", data, *size, *options.split(), "--run.dir", folder]
+    assert run("train", *arguments) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and message in error
+    assert not folder.exists(), "something was half-written"
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "predict", "export"])
+def test_verbs_that_need_a_run_say_so(tmp_path, capsys, verb):
+    assert run(verb) == 2
+    assert "--run.dir" in capsys.readouterr().err
+    assert run(verb, "--run.dir", tmp_path) == 2
+    assert "not a run folder" in capsys.readouterr().err
+
+
+def test_a_label_that_training_lacks_is_named(tmp_path, capsys):
+    train = write_reviews(tmp_path / "train.csv", 30)
+    (tmp_path / "test.csv").write_text("text,label\nhm,unheard\n")
+    assert run("train", "--data.train", train, "--data.test", tmp_path / "test.csv", *SMALL) == 2
+    assert "unheard" in capsys.readouterr().err
+
+
+def test_bad_rows_are_skipped_and_counted_when_asked(tmp_path):
+    data = write_reviews(tmp_path / "reviews.csv", 60)
+    data.write_text(data.read_text() + ",good\n")
+    options = ["--data.train", data, *SMALL, "--data.on_bad_row", "skip"]
+    assert run("train", *options, "--run.dir", tmp_path / "run") == 0
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["train"]["skipped"] == 1

@@ -1,0 +1,193 @@
+"""BertClassifier: the lean forward pass against KerasHub's, pooling, saving, precision, export."""
+
+import keras
+import keras_hub
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from zoo.bert import BertClassifier, bert_classifier
+from zoo.configs import BertClassifierConfig
+
+
+def tiny_backbone(dropout=0.0, **kwargs):
+    keras.utils.set_random_seed(0)
+    backbone = keras_hub.models.BertBackbone(
+        vocabulary_size=50,
+        num_layers=2,
+        num_heads=2,
+        hidden_dim=8,
+        intermediate_dim=16,
+        dropout=dropout,
+        max_sequence_length=12,
+        **kwargs,
+    )
+    # Fresh biases are zero and fresh norms are one, which would hide a mistake in either.
+    for weight in backbone.weights:
+        weight.assign_add(0.3 * np.random.randn(*weight.shape))
+    return backbone
+
+
+def batch():
+    """Three texts of 7, 4 and 1 tokens, the first one a pair."""
+    lengths = np.array([[7], [4], [1]])
+    mask = (np.arange(7) < lengths).astype("int32")
+    ids = np.random.RandomState(1).randint(1, 50, (3, 7)).astype("int32") * mask
+    segments = (np.arange(7) > 3) * mask
+    return {"token_ids": ids, "segment_ids": segments, "padding_mask": mask}
+
+
+def reference(backbone, model, inputs, pooling):
+    """The same classifier through the backbone's own call."""
+    out = backbone(inputs)
+    mask = inputs["padding_mask"][..., None]
+    tokens = out["sequence_output"]
+    pooled = {
+        "cls": lambda: out["pooled_output"],
+        "mean": lambda: tf.reduce_sum(tokens * mask, 1) / tf.reduce_sum(tf.cast(mask, "float32"), 1),
+        "max": lambda: tf.reduce_max(tf.where(mask > 0, tokens, -np.inf), 1),
+    }[pooling]()
+    return model.classifier(pooled)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("pooling", ["cls", "mean", "max"])
+def test_values_and_gradients_are_the_backbones(pooling, training):
+    backbone = tiny_backbone()
+    model = BertClassifier(backbone, 3, pooling, dropout=0.0)
+    inputs, target = batch(), np.random.RandomState(2).randn(3, 3)
+    with tf.GradientTape(persistent=True) as tape:
+        ours = model(inputs, training=training)
+        plain = reference(backbone, model, inputs, pooling)
+        losses = [tf.reduce_sum(logits * target) for logits in (ours, plain)]
+    np.testing.assert_allclose(ours, plain, rtol=1e-4, atol=1e-5)
+    for weight in model.trainable_weights:
+        mine, theirs = (tf.convert_to_tensor(tape.gradient(loss, weight.value)) for loss in losses)
+        np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=2e-5, err_msg=weight.path)
+
+
+def test_the_embedding_tables_gradient_names_only_the_rows_used():
+    model = BertClassifier(tiny_backbone(), 3)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(model(batch(), training=True))
+    table = model.backbone.token_embedding.embeddings.value
+    assert isinstance(tape.gradient(loss, table), tf.IndexedSlices)
+
+
+def test_padding_does_not_change_the_answer():
+    model = BertClassifier(tiny_backbone(), 3)
+    inputs = batch()
+    alone = {name: value[1:2, :4] for name, value in inputs.items()}
+    np.testing.assert_allclose(model(inputs)[1:2], model(alone), rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_is_random_in_training_only_and_repeats_with_the_seed():
+    def answers():
+        model = BertClassifier(tiny_backbone(dropout=0.3), 3)
+        return [model(batch(), training=flag).numpy() for flag in (True, True, False, False)]
+
+    first, second, plain, again = answers()
+    assert not np.allclose(first, second)
+    np.testing.assert_array_equal(plain, again)
+    np.testing.assert_array_equal(answers()[:2], [first, second])
+
+
+def test_gradients_with_dropout_are_those_of_the_masked_model():
+    model = BertClassifier(tiny_backbone(dropout=0.3), 3, dropout=0.0)
+    seed = model.seed_generator.state
+    weight = model.backbone.transformer_layers[0]._feedforward_output_dense.kernel
+
+    def loss():
+        seed.assign([1, 0])
+        return tf.reduce_sum(model(batch(), training=True) ** 2)
+
+    with tf.GradientTape() as tape:
+        value = loss()
+    gradient = tape.gradient(value, weight.value).numpy()
+    step = np.zeros(weight.shape, "float32")
+    step[3, 2] = 1e-2
+    weight.assign_add(step)
+    above = loss()
+    weight.assign_sub(2 * step)
+    assert float(above - loss()) / 2e-2 == pytest.approx(gradient[3, 2], rel=0.05)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_logits_are_float32_in_mixed_precision(policy):
+    full, half = (
+        BertClassifier(tiny_backbone(dtype=dtype), 3, dropout=0.0) for dtype in ("float32", policy)
+    )
+    half.set_weights(full.get_weights())
+    with tf.GradientTape() as tape:
+        logits = half(batch(), training=True)
+        loss = tf.reduce_sum(logits)
+    assert logits.dtype == tf.float32
+    np.testing.assert_allclose(logits, full(batch()), atol=0.2)
+    for gradient in tape.gradient(loss, [w.value for w in half.trainable_weights]):
+        assert np.isfinite(tf.convert_to_tensor(gradient)).all()
+
+
+def test_a_saved_model_comes_back_with_config_and_weights(tmp_path):
+    model = BertClassifier(tiny_backbone(dropout=0.2), 3, "max", 0.4)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert (loaded.pooling, loaded.dropout.rate, loaded.backbone.dropout) == ("max", 0.4, 0.2)
+    np.testing.assert_allclose(model(batch()), loaded(batch()), rtol=1e-6)
+
+
+def test_fit_trains_every_weight_it_counts_without_a_warning(recwarn):
+    model = BertClassifier(tiny_backbone(dropout=0.1), 3)
+    before = [w.numpy() for w in model.trainable_weights]
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("adam", loss, jit_compile=False)
+    model.fit(batch(), np.array([0, 1, 2]), verbose=0)
+    assert not [w for w in recwarn if "radient" in str(w.message)]
+    assert all((w.numpy() != b).any() for w, b in zip(model.trainable_weights, before, strict=True))
+
+
+def test_the_exported_function_takes_any_batch_and_length(tmp_path):
+    module = tf.Module()
+    module.model = BertClassifier(tiny_backbone(), 3)
+    spec = {name: tf.TensorSpec([None, None], tf.int32, name=name) for name in batch()}
+    module.answer = tf.function(lambda x: module.model(x, training=False), input_signature=[spec])
+    tf.saved_model.save(module, str(tmp_path))
+    loaded = tf.saved_model.load(str(tmp_path))
+    short = {name: tf.constant(value[:2, :5]) for name, value in batch().items()}
+    np.testing.assert_allclose(loaded.answer(short), module.model(short), rtol=1e-5, atol=1e-6)
+
+
+def test_two_replicas_train_as_one():
+    def losses(strategy):
+        with strategy.scope():
+            model = BertClassifier(tiny_backbone(), 3, dropout=0.0)
+            model.compile(
+                keras.optimizers.SGD(0.1),
+                keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+                jit_compile=False,
+            )
+        inputs = {name: np.concatenate([value] * 2) for name, value in batch().items()}
+        labels = np.array([0, 1, 2, 2, 1, 0])
+        data = tf.data.Dataset.from_tensor_slices((inputs, labels)).batch(6)
+        return model.fit(data, epochs=3, verbose=0).history["loss"]
+
+    if len(tf.config.list_logical_devices("CPU")) < 2:
+        pytest.skip("one logical device")
+    two = two_replicas()
+    np.testing.assert_allclose(losses(two), losses(tf.distribute.get_strategy()), rtol=1e-4)
+
+
+def test_a_size_gives_googles_model():
+    model = bert_classifier(BertClassifierConfig(size="tiny"), 5, vocabulary_size=30522)
+    assert model.backbone.count_params() == 4_385_920  # as the paper's 4.4 M
+    assert model.backbone.num_heads == 2
+
+
+def test_an_unknown_pooling_is_refused():
+    with pytest.raises(ValueError, match="cls, mean, max"):
+        BertClassifier(tiny_backbone(), 3, pooling="sum")
+
+
+def two_replicas():
+    # The default, collective ops, can't tell two strategies of one process apart.
+    reduction = tf.distribute.ReductionToOneDevice()
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], cross_device_ops=reduction)

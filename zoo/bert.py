@@ -1,0 +1,132 @@
+"""BERT for classification, on KerasHub's backbone.
+
+    model = bert_classifier(BertClassifierConfig(preset="minilm"), num_classes=77)
+    logits = model({"token_ids": ids, "segment_ids": segments, "padding_mask": mask})
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import keras_hub
+import tensorflow as tf
+
+from zoo.configs import BertClassifierConfig
+from zoo.layers.encoder import encode
+from zoo.presets import load_backbone
+
+# Layers and width of Google's BERT sizes (Turc et al. 2019, table 1); heads are 64 wide.
+SIZES = {
+    "tiny": (2, 128),
+    "mini": (4, 256),
+    "small": (4, 512),
+    "medium": (8, 512),
+    "base": (12, 768),
+    "large": (24, 1024),
+}
+POOLINGS = ("cls", "mean", "max")
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class BertClassifier(keras.Model):
+    """A BERT encoder, pooled and classified (Devlin et al. 2018, section 4.1).
+
+    Inputs are a dict of int32 (batch, length): `token_ids`, `segment_ids` and `padding_mask`, 1 on
+    real tokens. The output is float32 logits (batch, num_classes), whatever the dtype policy.
+
+    Args:
+        backbone: the encoder with its weights; its own dropout applies in training.
+        num_classes: width of the output.
+        pooling: `cls` is the backbone's `pooled_output`, the first token through a tanh layer;
+            `mean` and `max` are over real tokens.
+        dropout: share of the pooled features dropped in training, 0 to 1.
+        dtype: dtype policy; by default the backbone's.
+    """
+
+    def __init__(
+        self,
+        backbone: keras_hub.models.BertBackbone,
+        num_classes: int,
+        pooling: str = "mean",
+        dropout: float = 0.1,
+        dtype: Any = None,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if pooling not in POOLINGS:
+            raise ValueError(f"pooling is {pooling!r}; it must be one of {', '.join(POOLINGS)}")
+        # The encoder casts each weight itself, to keep the embedding table out of the cast.
+        kwargs["autocast"] = False
+        super().__init__(dtype=dtype or backbone.dtype_policy, name=name, **kwargs)
+        self.backbone = backbone
+        self.num_classes = num_classes
+        self.pooling = pooling
+        # Otherwise it would be trained by nobody and Keras would warn about its missing gradient.
+        backbone.pooled_dense.trainable = pooling == "cls"
+        self.dropout = keras.layers.Dropout(dropout, dtype="float32", name="dropout")
+        self.classifier = keras.layers.Dense(num_classes, dtype="float32", name="classifier")
+        self.classifier.build((None, backbone.hidden_dim))
+        self.seed_generator = keras.random.SeedGenerator()
+        self.built = True
+
+    def call(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        # Keras 3 averages ids over replicas, as floats, when it builds a model under a strategy.
+        inputs = {name: tf.cast(ids, tf.int32) for name, ids in inputs.items()}
+        seed = self.seed_generator.next() if training and self.backbone.dropout else None
+        dtype = tf.as_dtype(self.compute_dtype)
+        tokens = encode(self.backbone, inputs, dtype, seed, bool(training))
+        features = self._pool(tokens, inputs["padding_mask"])
+        features = self.dropout(tf.cast(features, tf.float32), training=training)
+        return self.classifier(features)
+
+    def _pool(self, tokens: tf.Tensor, padding_mask: tf.Tensor) -> tf.Tensor:
+        """Token vectors (batch, length, width) to one vector each (batch, width)."""
+        if self.pooling == "cls":
+            return self.backbone.pooled_dense(tokens[:, 0])
+        mask = tf.cast(padding_mask, tokens.dtype)
+        if self.pooling == "max":
+            return tf.reduce_max(tokens + (mask[:, :, tf.newaxis] - 1.0) * 1e4, axis=1)
+        weights = mask / tf.maximum(tf.reduce_sum(mask, axis=1, keepdims=True), 1.0)
+        return tf.matmul(weights[:, tf.newaxis, :], tokens)[:, 0]
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "backbone": keras.saving.serialize_keras_object(self.backbone),
+            "num_classes": self.num_classes,
+            "pooling": self.pooling,
+            "dropout": self.dropout.rate,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "BertClassifier":
+        backbone = keras.saving.deserialize_keras_object(config["backbone"], custom_objects)
+        return cls(**{**config, "backbone": backbone})
+
+
+def bert_classifier(
+    config: BertClassifierConfig, num_classes: int, vocabulary_size: int | None = None
+) -> BertClassifier:
+    """Builds the model that `config` describes, under Keras' global dtype policy.
+
+    Args:
+        config: a preset's weights, or a size to start from random weights.
+        num_classes: width of the output.
+        vocabulary_size: number of token ids; needed without a preset.
+    """
+    preset = getattr(config, "start", config.preset)
+    if preset:
+        backbone = load_backbone(preset)
+    elif vocabulary_size:
+        layers, width = SIZES[config.size]
+        backbone = keras_hub.models.BertBackbone(
+            vocabulary_size=vocabulary_size,
+            num_layers=layers,
+            num_heads=width // 64,
+            hidden_dim=width,
+            intermediate_dim=4 * width,
+            max_sequence_length=max(512, config.max_length),
+        )
+    else:
+        raise ValueError("a model without a preset needs a vocabulary_size")
+    return BertClassifier(backbone, num_classes, config.pooling, config.dropout)

@@ -1,0 +1,59 @@
+"""What each zoo model is made from: frozen dataclasses, importable without TensorFlow."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from zoo.errors import PresetError
+
+BertSize = Literal["tiny", "mini", "small", "medium", "base", "large"]
+
+
+@dataclass(frozen=True)
+class BertClassifierConfig:
+    """A BERT encoder with a classification head (Devlin et al. 2018, section 4.1)."""
+
+    preset: str | None = None
+    """Pretrained weights to start from: `minilm` (the default when no size is given), a folder in
+    Hugging Face or KerasHub format, a KerasHub preset name, or `hf://OWNER/NAME`."""
+
+    size: BertSize | None = None
+    """Train from scratch at this size instead of from a preset; the vocabulary is learned from the
+    training texts."""
+
+    vocabulary: str | None = None
+    """A WordPiece vocabulary file (one token a line) for training from scratch."""
+
+    vocabulary_size: int = 8000
+    """Tokens to learn when there is neither a preset nor a vocabulary file."""
+
+    lowercase: bool | None = None
+    """Lower-case and strip accents; by default as the preset does, and true from scratch."""
+
+    max_length: int = 128
+    """Longest input in tokens, [CLS] and [SEP] included; longer texts are cut."""
+
+    pooling: Literal["cls", "mean", "max"] = "mean"
+    """How the token vectors become one: the [CLS] token's, or the mean or maximum over tokens."""
+
+    dropout: float = 0.1
+    """Share of the pooled features dropped in training, 0 to 1."""
+
+    def __post_init__(self) -> None:
+        if self.preset and self.size:
+            raise PresetError(
+                f"preset {self.preset} and size {self.size}: a preset has its own size; give one"
+            )
+        if not 3 <= self.max_length <= 512:
+            raise PresetError(f"max_length {self.max_length}: must be from 3 to 512")
+        if not 0 <= self.dropout < 1:
+            raise PresetError(f"dropout {self.dropout}: must be from 0 to below 1")
+
+    @property
+    def start(self) -> str | None:
+        """The preset to start from, or None to start from random weights."""
+        return self.preset or (None if self.size else "minilm")
+
+    @property
+    def origin(self) -> str:
+        """What training starts from, in words."""
+        return f"the preset {self.start}" if self.start else f"random weights, size {self.size}"

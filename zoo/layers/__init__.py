@@ -1,0 +1,1 @@
+"""Blocks that several models of the zoo share."""

@@ -1,0 +1,342 @@
+"""Pretrained BERT encoders and their vocabularies, by name or from a folder.
+
+    backbone = load_backbone("minilm")
+    vocabulary = load_vocabulary("minilm")
+
+A preset is a name in the project's table of pretrained weights (`minilm`), a folder in Hugging Face
+or KerasHub format, `hf://OWNER/NAME`, or the name of a KerasHub preset.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo import downloads
+from zoo.errors import PresetError
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+    from keras_hub.models import BertBackbone
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """WordPiece tokens, each at the position that is its id, and how texts are made ready for them.
+
+    `[PAD]`, `[UNK]`, `[CLS]` and `[SEP]` are among them.
+    """
+
+    tokens: tuple[str, ...]
+    lowercase: bool
+    split_on_cjk: bool = True  # each Chinese character is a word of its own
+    strip_accents: bool | None = None  # None: if lowercase
+
+
+def resolve(preset: str) -> Path:
+    """The local folder that holds a preset's config, weights and vocabulary; downloads if need be.
+
+    Raises:
+        PresetError: the preset can't be had, or is not a BERT that can be loaded.
+    """
+    if preset in downloads.PRETRAINED:
+        return downloads.download(preset)
+    if preset.startswith("hf://"):
+        folder = downloads.hugging_face_folder(preset)
+    elif Path(preset).expanduser().exists():
+        folder = Path(preset).expanduser()
+    elif "/" in preset:
+        raise PresetError(
+            f"there is no folder {preset!r}; give one that exists, or hf://OWNER/NAME "
+            "for a model on Hugging Face"
+        )
+    else:
+        folder = downloads.keras_hub_folder(preset)
+    _check(folder, preset)
+    return folder
+
+
+def load_backbone(preset: str, dtype: Any = None) -> "BertBackbone":
+    """A BERT encoder with the preset's weights, dropout and activation.
+
+    Args:
+        preset: see the module's docstring.
+        dtype: dtype or policy of the computation, such as `mixed_bfloat16`; by default Keras'
+            global policy. Weights stored in another dtype are converted.
+
+    Returns:
+        A backbone that maps `token_ids`, `segment_ids` and `padding_mask`, each int32 (batch,
+        length), to `sequence_output` (batch, length, width) and `pooled_output` (batch, width).
+        The layer behind `pooled_output` starts at random if the checkpoint has none, as those
+        trained for masked language modelling only.
+
+    Raises:
+        PresetError: the preset can't be had, or its weights don't fit its config.
+    """
+    from keras_hub.models import BertBackbone
+
+    folder = resolve(preset)
+    config = _config(folder, preset)
+    backbone = BertBackbone(**_architecture(config, preset), dtype=dtype)
+    if _is_keras_hub(config):
+        try:
+            backbone.load_weights(str(folder / _KERAS_HUB_WEIGHTS))
+        except (OSError, ValueError, KeyError) as error:
+            raise PresetError(
+                f"{preset}: {_KERAS_HUB_WEIGHTS} is damaged or doesn't fit config.json "
+                f"({downloads.one_line(error)}); copy the whole folder again"
+            ) from error
+    else:
+        _adopt(backbone, config, preset)
+        _assign(backbone, folder / _HUGGING_FACE_WEIGHTS, preset)
+    return backbone
+
+
+def load_vocabulary(preset: str) -> Vocabulary:
+    """The preset's WordPiece vocabulary.
+
+    Raises:
+        PresetError: the preset can't be had, or its vocabulary is damaged or not for BERT.
+    """
+    folder = resolve(preset)
+    config = _config(folder, preset)
+    if _is_keras_hub(config):
+        tokens = _lines(folder / _KERAS_HUB_VOCABULARY, preset)
+        # KerasHub never strips accents by default, but the vocabularies it converted were made so.
+        options = {**_json(folder / "tokenizer.json", preset).get("config", {})}
+        options.pop("strip_accents", None)
+    else:
+        tokenizer = _json(folder / "tokenizer.json", preset)
+        file = folder / "vocab.txt"
+        tokens = _lines(file, preset) if file.is_file() else _word_pieces(tokenizer, preset)
+        options = _hugging_face_options(tokenizer, _json(folder / "tokenizer_config.json", preset))
+
+    if absent := [token for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]") if token not in tokens]:
+        raise PresetError(
+            f"{preset}: the vocabulary lacks {', '.join(absent)}; it is not a BERT vocabulary"
+        )
+    if len(tokens) > (known := _architecture(config, preset)["vocabulary_size"]):
+        raise PresetError(
+            f"{preset}: the vocabulary has {len(tokens)} tokens, but config.json says {known}; "
+            "use the vocabulary that the weights were trained with"
+        )
+    lowercase = options.get("lowercase")
+    return Vocabulary(
+        tokens=tokens,
+        lowercase=_looks_uncased(tokens) if lowercase is None else bool(lowercase),
+        split_on_cjk=options.get("split_on_cjk") is not False,
+        strip_accents=options.get("strip_accents"),
+    )
+
+
+_HUGGING_FACE_WEIGHTS = "model.safetensors"
+_KERAS_HUB_WEIGHTS = "model.weights.h5"
+_KERAS_HUB_VOCABULARY = "assets/tokenizer/vocabulary.txt"
+
+_ARCHITECTURE = {  # KerasHub's name -> Hugging Face's
+    "vocabulary_size": "vocab_size",
+    "num_layers": "num_hidden_layers",
+    "num_heads": "num_attention_heads",
+    "hidden_dim": "hidden_size",
+    "intermediate_dim": "intermediate_size",
+    "dropout": "hidden_dropout_prob",
+    "max_sequence_length": "max_position_embeddings",
+    "num_segments": "type_vocab_size",
+}
+
+_TENSORS = (  # part of a Keras variable's path -> part of Hugging Face's name; first match first
+    ("token_embedding/embeddings", "embeddings.word_embeddings.weight"),
+    ("position_embedding/embeddings", "embeddings.position_embeddings.weight"),
+    ("segment_embedding/embeddings", "embeddings.token_type_embeddings.weight"),
+    ("embeddings_layer_norm", "embeddings.LayerNorm"),
+    ("transformer_layer_", "encoder.layer."),
+    ("self_attention_layer_norm", "attention.output.LayerNorm"),
+    ("self_attention_layer/attention_output", "attention.output.dense"),
+    ("self_attention_layer", "attention.self"),
+    ("feedforward_layer_norm", "output.LayerNorm"),
+    ("feedforward_intermediate_dense", "intermediate.dense"),
+    ("feedforward_output_dense", "output.dense"),
+    ("pooled_dense", "pooler.dense"),
+    ("/kernel", ".weight"),
+    ("/gamma", ".weight"),
+    ("/beta", ".bias"),
+    ("/", "."),
+)
+
+
+def _check(folder: Path, preset: str) -> None:
+    """Raises PresetError, in words, unless `folder` has the three parts of a BERT preset."""
+    if not folder.is_dir():
+        raise PresetError(f"{preset} is a file; give the folder that holds it")
+    config = _config(folder, preset)
+    if _is_keras_hub(config):
+        weights, vocabularies = _KERAS_HUB_WEIGHTS, [_KERAS_HUB_VOCABULARY]
+    else:
+        weights, vocabularies = _HUGGING_FACE_WEIGHTS, ["vocab.txt", "tokenizer.json"]
+    if not (folder / weights).is_file():
+        others = [name for name in ("pytorch_model.bin", "tf_model.h5") if (folder / name).exists()]
+        hint = "copy the whole folder"
+        if others:
+            hint = f"save {others[0]} again with transformers' save_pretrained, which writes it"
+        raise PresetError(f"{preset}: there are no weights, {weights} is missing; {hint}")
+    if not any((folder / name).is_file() for name in vocabularies):
+        names = " or ".join(vocabularies)
+        raise PresetError(f"{preset}: there is no vocabulary; add {names}, as saved by its trainer")
+
+
+def _config(folder: Path, preset: str) -> dict[str, Any]:
+    """The model's config in either format, once it is sure to be a BERT's."""
+    config = _json(folder / "config.json", preset)
+    if not config:
+        raise PresetError(
+            f"{preset}: there is no config.json; give a folder in Hugging Face or KerasHub format"
+        )
+    kind = config.get("model_type") or config.get("class_name") or "unknown"
+    if kind not in ("bert", "BertBackbone"):
+        raise PresetError(f"{preset}: config.json is of type {kind}; only BERT can be loaded")
+    return config
+
+
+def _is_keras_hub(config: dict[str, Any]) -> bool:
+    return "class_name" in config
+
+
+def _architecture(config: dict[str, Any], preset: str) -> dict[str, Any]:
+    """The arguments of `BertBackbone`."""
+    try:
+        if _is_keras_hub(config):
+            return {name: config["config"][name] for name in _ARCHITECTURE}
+        config = {"type_vocab_size": 2, "hidden_dropout_prob": 0.1, **config}
+        return {ours: config[theirs] for ours, theirs in _ARCHITECTURE.items()}
+    except KeyError as error:
+        raise PresetError(f"{preset}: config.json lacks {error}; copy it again") from None
+
+
+def _adopt(backbone: "BertBackbone", config: dict[str, Any], preset: str) -> None:
+    """Sets what Hugging Face's configs can change and KerasHub's constructor can't.
+
+    KerasHub's GELU is the tanh approximation, most of Hugging Face's checkpoints want the exact
+    one: the two differ by 0.005 in MiniLM's outputs.
+    """
+    import keras
+
+    name, positions = config.get("hidden_act", "gelu"), config.get("position_embedding_type")
+    if name not in ("gelu", "gelu_new", "gelu_pytorch_tanh") or positions not in (None, "absolute"):
+        raise PresetError(
+            f"{preset}: config.json asks for activation {name} and {positions or 'absolute'} "
+            "positions; only gelu, gelu_new, gelu_pytorch_tanh and absolute can be loaded"
+        )
+    norms = [backbone.embeddings_layer_norm]
+    for layer in backbone.transformer_layers:
+        if name == "gelu":
+            layer.activation = keras.activations.gelu
+            layer._feedforward_intermediate_dense.activation = keras.activations.gelu
+        norms += [layer._self_attention_layer_norm, layer._feedforward_layer_norm]
+    for norm in norms:
+        norm.epsilon = config.get("layer_norm_eps", 1e-12)
+
+
+def _assign(backbone: "BertBackbone", file: Path, preset: str) -> None:
+    """Gives the backbone the weights in Hugging Face's `file`."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="numpy") as tensors:
+            names = set(tensors.keys())
+            prefix = _prefix(names)
+            for variable in backbone.weights:
+                name = _tensor_name(variable.path, prefix, names)
+                if name in names:
+                    variable.assign(_fitted(tensors.get_tensor(name), variable, name, preset))
+                elif not name.startswith(f"{prefix}pooler."):
+                    raise PresetError(
+                        f"{preset}: {file.name} lacks {name}, which config.json asks for; "
+                        "use the weights and the config of one model"
+                    )
+    except (SafetensorError, OSError) as error:
+        raise PresetError(
+            f"{preset}: {file.name} is damaged ({downloads.one_line(error)}); copy it again"
+        ) from error
+
+
+def _prefix(names: set[str]) -> str:
+    """What stands before each encoder weight: `bert.` in checkpoints that have a task's head."""
+    end = "embeddings.word_embeddings.weight"
+    return min((name.removesuffix(end) for name in names if name.endswith(end)), default="")
+
+
+def _tensor_name(path: str, prefix: str, names: set[str]) -> str:
+    for ours, theirs in _TENSORS:
+        path = path.replace(ours, theirs)
+    name = prefix + path
+    if name not in names:  # the first BERT checkpoints kept TensorFlow's names
+        head, _, last = name.rpartition("LayerNorm.")
+        old = f"{head}LayerNorm.{'gamma' if last == 'weight' else 'beta'}"
+        return old if old in names else name
+    return name
+
+
+def _fitted(
+    tensor: "np.ndarray", variable: "keras.Variable", name: str, preset: str
+) -> "np.ndarray":
+    """The tensor as Keras has it: kernels transposed, attention heads on an axis of their own."""
+    value, shape = tensor.T if variable.path.endswith("/kernel") else tensor, tuple(variable.shape)
+    same_rank = value.ndim == len(shape)
+    if value.shape != shape if same_rank else value.size != math.prod(shape):
+        raise PresetError(
+            f"{preset}: weight {name} has shape {tensor.shape}, which doesn't fit config.json "
+            f"({'x'.join(map(str, shape))}); use the weights and the config of one model"
+        )
+    return value.reshape(shape)
+
+
+def _json(path: Path, preset: str) -> dict[str, Any]:
+    """What a JSON file holds; nothing if there is no such file."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (ValueError, OSError) as error:
+        raise PresetError(f"{preset}: can't read {path.name} ({error}); copy it again") from error
+    if not isinstance(content, dict):
+        raise PresetError(f"{preset}: {path.name} does not hold a JSON object; copy it again")
+    return content
+
+
+def _lines(path: Path, preset: str) -> tuple[str, ...]:
+    try:
+        # Not splitlines(): a vocabulary may hold U+2028 and other characters that it splits at.
+        return tuple(path.read_text("utf-8").removesuffix("\n").split("\n"))
+    except (ValueError, OSError) as error:
+        raise PresetError(f"{preset}: can't read {path.name} ({error}); copy it again") from error
+
+
+def _word_pieces(tokenizer: dict[str, Any], preset: str) -> tuple[str, ...]:
+    """The tokens in a `tokenizer.json` of Hugging Face."""
+    model = tokenizer.get("model", {})
+    tokens = model.get("vocab") or {}
+    if model.get("type") != "WordPiece" or sorted(tokens.values()) != list(range(len(tokens))):
+        raise PresetError(
+            f"{preset}: tokenizer.json holds no WordPiece vocabulary; add the model's vocab.txt"
+        )
+    return tuple(sorted(tokens, key=tokens.__getitem__))
+
+
+def _hugging_face_options(tokenizer: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """What is done to texts first; `tokenizer_config.json` has the last word in Hugging Face."""
+    normalizer = tokenizer.get("normalizer") or {}
+    return {
+        ours: config.get(theirs, normalizer.get(other))
+        for ours, theirs, other in (
+            ("lowercase", "do_lower_case", "lowercase"),
+            ("strip_accents", "strip_accents", "strip_accents"),
+            ("split_on_cjk", "tokenize_chinese_chars", "handle_chinese_chars"),
+        )
+    }
+
+
+def _looks_uncased(tokens: tuple[str, ...]) -> bool:
+    """Whether no token but the special ones, which stand in brackets, has a capital letter."""
+    return not any(token != token.lower() for token in tokens if not token.startswith("["))
