@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from data.preprocessing import Encoded, Preprocessor
+from data.preprocessing import Preprocessor
 
 Columns = Mapping[str, np.ndarray]
 
@@ -91,7 +91,9 @@ class EncodedRecords:
             inputs = self._preprocessor.collate(encoded, padding.length)
             return inputs, tf.gather(self._targets, picked)
 
-        return without_autotuning(rows.map(collate, num_parallel_calls=2, deterministic=True).prefetch(8))
+        return without_autotuning(
+            rows.map(collate, num_parallel_calls=2, deterministic=True).prefetch(8)
+        )
 
 
 def streamed_training(

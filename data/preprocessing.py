@@ -21,7 +21,7 @@ Encoded = dict[str, tf.RaggedTensor | tf.Tensor]
 
 
 class Preprocessor(tf.Module):
-    """Raw records in, model inputs out. Subclasses answer `encode`, `collate`, `targets`, `state`."""
+    """Raw records in, model inputs out; subclasses answer the methods that raise here."""
 
     def encode(self, record: Mapping[str, tf.Tensor]) -> Encoded:
         """A batch of raw records as tensors of the same first dimension, ragged ones unpadded."""
@@ -95,7 +95,7 @@ def class_ids(labels: Sequence[str], values: np.ndarray) -> np.ndarray:
 def _write(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(text, "utf-8")
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def _escape(word: str) -> str:

@@ -1,8 +1,8 @@
 """Text classification: one label for a text, or for a pair of texts.
 
-    python -m tasks.text_classification
-    python -m tasks.text_classification train --data.train reviews.csv --export.dir saved_models/reviews
-    echo "Works as promised" | python -m tasks.text_classification predict --run.dir runs/reviews
+python -m tasks.text_classification
+python -m tasks.text_classification train --data.train reviews.csv --export.dir saved_models/reviews
+echo "Works as promised" | python -m tasks.text_classification predict --run.dir runs/reviews
 """
 
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ class TextClassification(Task[Data, BertClassifierConfig]):
         lowercase = True if config.lowercase is None else config.lowercase
         if config.start:
             preset = load_vocabulary(config.start)
-            tokens = preset.tokens
+            tokens = list(preset.tokens)
             lowercase = preset.lowercase if config.lowercase is None else config.lowercase
         elif config.vocabulary:
             tokens = read_vocabulary(Path(config.vocabulary))

@@ -1,7 +1,7 @@
 """BERT for classification, on KerasHub's backbone.
 
-    model = bert_classifier(BertClassifierConfig(preset="minilm"), num_classes=77)
-    logits = model({"token_ids": ids, "segment_ids": segments, "padding_mask": mask})
+model = bert_classifier(BertClassifierConfig(preset="minilm"), num_classes=77)
+logits = model({"token_ids": ids, "segment_ids": segments, "padding_mask": mask})
 """
 
 from collections.abc import Mapping

@@ -11,8 +11,8 @@ class SmoothedCrossentropy(keras.losses.Loss):
     Args:
         label_smoothing: share of the target probability spread evenly over all classes, 0 to 1.
 
-    `call` takes int class ids (batch, ...) and logits (batch, ..., classes), and returns the losses,
-    float (batch, ...), in nats.
+    `call` takes int class ids (batch, ...) and logits (batch, ..., classes), and returns the
+    losses, float (batch, ...), in nats.
     """
 
     def __init__(self, label_smoothing: float = 0.0, name: str = "crossentropy", **kwargs) -> None:

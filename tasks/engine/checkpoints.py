@@ -13,8 +13,9 @@ History = list[dict[str, float]]
 class Checkpoints(keras.callbacks.Callback):
     """Keeps the best and the last model and the history, and stops when patience ends.
 
-    `best.keras` is a model without optimizer that computes in float32 whatever training did, so that
-    it answers the same on every machine; its weights are the averages if the optimizer keeps any.
+    `best.keras` is a model without optimizer that computes in float32 whatever training did, so
+    that it answers the same on every machine; its weights are the averages if the optimizer keeps
+    any.
     `last.keras` is everything that training goes on from. The history is written before `last`, so
     that an epoch which `last` holds is never missing from it; best and patience are read off the
     history, so there is no further state to save.
@@ -39,7 +40,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._copy: keras.Model | None = None
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        self._history.append({"epoch": epoch + 1, **{k: float(v) for k, v in logs.items()}})
+        self._history.append({"epoch": epoch + 1} | {k: float(v) for k, v in (logs or {}).items()})
         best = best_epoch(self._history, self._monitor, self._mode)
         if best == epoch + 1:
             self._save_best()

@@ -99,9 +99,9 @@ def _run(task: Task, arguments: list[str]) -> None:
 def _config(task: Task, options: dict[str, Any]) -> Config:
     """The options of all sections as their dataclasses."""
     sections = _sections(task, "train")
-    plain = {"task": task.name, **{name: dict(options.get(name) or {}) for name in sections}}
-    parts = {name: kind(**plain[name]) for name, kind in sections.items()}
-    return Config(**parts, plain=plain)
+    plain = {name: dict(options.get(name) or {}) for name in sections}
+    parts: dict[str, Any] = {name: kind(**plain[name]) for name, kind in sections.items()}
+    return Config(**parts, plain={"task": task.name, **plain})
 
 
 def _run_options(arguments: list[str]) -> dict[str, Any]:
@@ -181,7 +181,7 @@ def _parser(task: Task, verb: str) -> _Parser:
     parser = _Parser(
         allow_abbrev=False,
         prog=f"python -m tasks.{task.name} {verb}",
-        description=f"{inspect.getdoc(type(task)).splitlines()[0]} Verb: {VERBS[verb]}.",
+        description=f"{(inspect.getdoc(type(task)) or '').splitlines()[0]} Verb: {VERBS[verb]}.",
     )
     parser.add_argument("--config", action="config", help="a YAML file of these options")
     parser.add_argument(

@@ -2,4 +2,4 @@
 
 
 class UsageError(ValueError):
-    """The command can't be carried out as given; the message is one line: what, where, how to mend."""
+    """The command can't be carried out as given; the message is one line: what, where, the mend."""

@@ -1,5 +1,6 @@
 """Evaluation: what a model answers to records whose answers are known, and how good that is."""
 
+import os
 import platform
 import sys
 from dataclasses import dataclass
@@ -57,6 +58,5 @@ def environment(precision: str, strategy: tf.distribute.Strategy) -> dict[str, A
 
 
 def _cpus() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1

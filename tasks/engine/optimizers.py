@@ -1,7 +1,7 @@
 """The optimizer that all tasks train with, and its learning-rate schedules.
 
-    optimizer = AdamW(schedule("linear", 2e-4, warmup_steps=100, total_steps=1000), global_clipnorm=1.0)
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "embeddings"])
+optimizer = AdamW(schedule("linear", 2e-4, warmup_steps=100, total_steps=1000), global_clipnorm=1.0)
+optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "embeddings"])
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""The options that every task has, besides its own data and model; importable without TensorFlow."""
+"""The options that every task has besides its data and model; importable without TensorFlow."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ class Train:
     """Examples a step, over all replicas together."""
 
     learning_rate: float = 2e-4
-    """The highest learning rate of the schedule. 2e-4 suits small encoders such as minilm; 5e-5 suits
-    base and large ones."""
+    """The highest learning rate of the schedule. 2e-4 suits small encoders such as minilm, 5e-5 base
+    and large ones."""
 
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     """How the learning rate falls after warmup."""

@@ -126,7 +126,9 @@ def _read_json(path: Path, default: Any) -> Any:
     try:
         return json.loads(path.read_text("utf-8"))
     except ValueError as error:
-        raise UsageError(f"{path}: damaged ({_one_line(error)}); restore it or train anew") from None
+        raise UsageError(
+            f"{path}: damaged ({_one_line(error)}); restore it or train anew"
+        ) from None
 
 
 def _one_line(error: Exception) -> str:

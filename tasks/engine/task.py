@@ -77,9 +77,7 @@ class Task(Generic[Data, Model]):
         """1. Which records are read, and what a bad one is."""
         raise NotImplementedError
 
-    def preprocessor(
-        self, config: Model, records: "Records | StreamedRecords"
-    ) -> "Preprocessor":
+    def preprocessor(self, config: Model, records: "Records | StreamedRecords") -> "Preprocessor":
         """2. How records become tensors; fitted on the training records, then frozen."""
         raise NotImplementedError
 

@@ -108,7 +108,7 @@ def evaluation_batches(
 
 def balanced_class_weights(records: AnyRecords, preprocessor: Preprocessor) -> dict[int, float]:
     """Weights inverse to the classes' shares, as scikit-learn's `balanced`: their mean is one."""
-    counts: np.ndarray | int = 0
+    counts = np.zeros(len(preprocessor.labels))
     for chunk in records.chunks():
         targets = preprocessor.targets(chunk.columns)
         counts = counts + np.bincount(targets, minlength=len(preprocessor.labels))
@@ -148,6 +148,8 @@ class EpochLogs(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         seconds = self._seconds or time.perf_counter() - self._begin
+        # Keras hands the same dict to the callbacks that follow.
+        assert logs is not None
         logs["learning_rate"] = float(self.model.optimizer.learning_rate)
         logs["seconds"] = seconds
         logs["examples_per_second"] = self._examples / seconds

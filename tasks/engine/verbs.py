@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from data.preprocessing import Preprocessor
-from data.tables import Records, Splits
+from data.tables import Splits
 from tasks.engine.distribution import make_precision, make_strategy
 from tasks.engine.errors import UsageError
 from tasks.engine.evaluation import Evaluation, environment, evaluate
@@ -23,7 +23,7 @@ from tasks.engine.options import Config
 from tasks.engine.report import write_report
 from tasks.engine.run import Run, flat
 from tasks.engine.task import Objective, Task
-from tasks.engine.training import fit
+from tasks.engine.training import AnyRecords, fit
 from zoo.saving import load_model
 
 
@@ -82,9 +82,10 @@ def train(task: Task, config: Config) -> None:
         },
         "environment": environment(precision, strategy),
     }
-    _judge(run, _load_model(run), preprocessor, objective, splits, metrics, config, history)
+    judged = {"validation": splits.validation, "test": splits.test}
+    _judge(run, _load_model(run), preprocessor, objective, judged, metrics, config, history)
     if config.export.dir:
-        _export(task, run, config)
+        _export(task, run, config, Path(config.export.dir))
 
 
 def _judge(
@@ -92,14 +93,14 @@ def _judge(
     model: keras.Model,
     preprocessor: Preprocessor,
     objective: Objective,
-    splits: Splits,
+    data: dict[str, AnyRecords | None],
     metrics: dict[str, Any],
     config: Config,
     history: list[dict],
 ) -> None:
     """Evaluates the best model on validation and test data, and writes what it found."""
     judged: Evaluation | None = None
-    for split, records in (("validation", splits.validation), ("test", splits.test)):
+    for split, records in data.items():
         if records is not None:
             judged = evaluate(model, preprocessor, records)
             metrics[split] = objective.assessment.metrics(judged.truth, judged.outputs)
@@ -133,8 +134,7 @@ def evaluate_run(task: Task, config: Config) -> None:
     records = task.source(config.data).read(config.data.test, labels=preprocessor.labels)
     objective = task.objective(config.train, preprocessor)
     metrics = run.metrics() | {"task": task.name, "parameters": model.count_params()}
-    splits = Splits(train=None, validation=None, test=records)
-    _judge(run, model, preprocessor, objective, splits, metrics, config, run.history())
+    _judge(run, model, preprocessor, objective, {"test": records}, metrics, config, run.history())
 
 
 def predict(task: Task, config: Config, source: str) -> None:
@@ -151,13 +151,14 @@ def predict(task: Task, config: Config, source: str) -> None:
 def export_run(task: Task, config: Config) -> None:
     """Exports a run's best model for TensorFlow Serving."""
     if config.export.dir is None:
-        raise UsageError("export where? Name the model's folder with --export.dir saved_models/NAME")
+        raise UsageError(
+            "export where? Name the model's folder with --export.dir saved_models/NAME"
+        )
     _require_writable(Path(config.export.dir))
-    _export(task, Run.existing(config.run.dir), config)
+    _export(task, Run.existing(config.run.dir), config, Path(config.export.dir))
 
 
-def _export(task: Task, run: Run, config: Config) -> Path:
-    folder = Path(config.export.dir)
+def _export(task: Task, run: Run, config: Config, folder: Path) -> Path:
     signatures = _signatures(task, run)
     functions = signatures.functions()
     requests = _read_requests(run)

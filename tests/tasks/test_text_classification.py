@@ -88,7 +88,7 @@ def test_the_run_folder_has_its_parts(trained):
     parts = "config.yaml metrics.json report.md logs checkpoints/best.keras checkpoints/last.keras"
     for part in [*parts.split(), "assets/vocabulary.txt", "assets/labels.txt"]:
         assert (trained.folder / part).exists(), part
-    assert not [path for path in trained.folder.rglob(".*")], "temporary files are left"
+    assert not list(trained.folder.rglob(".*")), "temporary files are left"
 
 
 def test_the_report_shows_pictures_that_exist(trained):

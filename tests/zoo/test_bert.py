@@ -44,7 +44,9 @@ def reference(backbone, model, inputs, pooling):
     tokens = out["sequence_output"]
     pooled = {
         "cls": lambda: out["pooled_output"],
-        "mean": lambda: tf.reduce_sum(tokens * mask, 1) / tf.reduce_sum(tf.cast(mask, "float32"), 1),
+        "mean": lambda: (
+            tf.reduce_sum(tokens * mask, 1) / tf.reduce_sum(tf.cast(mask, "float32"), 1)
+        ),
         "max": lambda: tf.reduce_max(tf.where(mask > 0, tokens, -np.inf), 1),
     }[pooling]()
     return model.classifier(pooled)

@@ -77,7 +77,8 @@ def _embed(backbone, inputs, length, dtype):
     table = backbone.segment_embedding.embeddings.value
     # Few segments: a product with one-hot rows has a cheaper gradient than a gather.
     segments = tf.matmul(
-        tf.one_hot(tf.reshape(inputs["segment_ids"], [-1]), table.shape[0], dtype=table.dtype), table
+        tf.one_hot(tf.reshape(inputs["segment_ids"], [-1]), table.shape[0], dtype=table.dtype),
+        table,
     )
     x = tf.reshape(tokens + positions, [-1, backbone.hidden_dim]) + segments
     norm = backbone.embeddings_layer_norm

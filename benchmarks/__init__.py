@@ -1,0 +1,1 @@
+"""Speed and accuracy of the project beside what a user would pick instead."""

@@ -1,0 +1,268 @@
+"""Compares commands that measure themselves: side by side, alternating, ratios of medians.
+
+    rounds = run_rounds([Contender("ours", ["python", "measure.py"], read)], rounds=3)
+    comparison = Comparison("training", "examples/s", rounds, [Ratio("ours", "peer", bar=4.0)])
+    comparison.show()
+    write_results(Path("benchmarks/results/task.json"), "training", comparison.plain())
+
+Whatever slows a machine down for a while (a neighbour, heat) hits contenders that take turns alike,
+so their ratios are steadier than any figure by itself.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from tasks.engine.files import atomic_write
+
+Figures = dict[str, list[float]]
+"""What was measured, by name: one value a round."""
+
+
+class BenchmarkError(RuntimeError):
+    """A measurement could not be made; the message is for whoever runs the benchmark."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A command that measures something and prints its figures as JSON, one object a line."""
+
+    name: str
+    """What to call it while it runs."""
+
+    command: Sequence[str | Path]
+
+    read: Callable[[dict[str, Any]], tuple[str, float]]
+    """A printed object -> the figure's name in the table, and its value."""
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """What ours is held against: our figure divided by the peer's."""
+
+    ours: str
+    peer: str
+    bar: float | None = None  # what must hold
+    goal: float | None = None  # what is hoped for
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Figures of several contenders, and the ratios of their medians that matter."""
+
+    title: str
+    unit: str
+    figures: Figures
+    ratios: Sequence[Ratio]
+    higher_is_better: bool = True
+
+    def show(self) -> None:
+        """Prints the table: a row a figure, the ratios beside the peers'."""
+        columns = (self.unit, "lowest to highest", "ours is", "bar", "goal", "holds")
+        ratios = [ratio for ratio in self.ratios if self._value(ratio) is not None]
+        rows = []
+        for name, values in self.figures.items():
+            median_and_spread = (_number(median(values)), _spread(values))
+            mine = [ratio for ratio in ratios if ratio.peer == name] or [None]
+            rows += [(name, *median_and_spread, *self._cells(ratio)) for ratio in mine]
+        show_table(self.title, ("", *columns), rows)
+
+    def plain(self) -> dict[str, Any]:
+        """The same as JSON has it."""
+        return {
+            "unit": self.unit,
+            "higher_is_better": self.higher_is_better,
+            "figures": {
+                name: {"median": median(values), "rounds": values}
+                for name, values in self.figures.items()
+            },
+            "ratios": [
+                {
+                    "ours": ratio.ours,
+                    "peer": ratio.peer,
+                    "ratio": round(value, 3),
+                    "bar": ratio.bar,
+                    "goal": ratio.goal,
+                    "holds": self._holds(value, ratio.bar),
+                }
+                for ratio in self.ratios
+                if (value := self._value(ratio)) is not None
+            ],
+        }
+
+    def _value(self, ratio: Ratio) -> float | None:
+        if not {ratio.ours, ratio.peer} <= self.figures.keys():
+            return None
+        return median(self.figures[ratio.ours]) / median(self.figures[ratio.peer])
+
+    def _holds(self, value: float, bar: float | None) -> bool | None:
+        if bar is None:
+            return None
+        return value >= bar if self.higher_is_better else value <= bar
+
+    def _cells(self, ratio: Ratio | None) -> tuple[str, ...]:
+        if ratio is None:
+            return ("", "", "", "")
+        sign = "≥" if self.higher_is_better else "≤"
+        value = self._value(ratio)
+        bounds = [
+            f"{sign} {bound}" if bound is not None else "" for bound in (ratio.bar, ratio.goal)
+        ]
+        return (f"{value:.2f} times", *bounds, verdict(self._holds(value, ratio.bar)))
+
+
+def run_rounds(contenders: Sequence[Contender], rounds: int) -> Figures:
+    """Runs every contender once a round, each in a process of its own, and gathers the figures.
+
+    Raises:
+        BenchmarkError: a command failed, or printed no figure.
+    """
+    figures: Figures = {}
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("", total=rounds * len(contenders))
+        for number in range(1, rounds + 1):
+            for contender in contenders:
+                progress.update(bar, description=f"round {number} of {rounds}: {contender.name}")
+                for name, value in map(contender.read, run(contender.name, contender.command)):
+                    figures.setdefault(name, []).append(value)
+                progress.advance(bar)
+    return figures
+
+
+def run(name: str, command: Sequence[str | Path]) -> list[dict[str, Any]]:
+    """Runs a command in silence; returns the JSON objects that it printed.
+
+    Raises:
+        BenchmarkError: it failed, or printed none.
+    """
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    printed = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    if done.returncode or not printed:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="benchmark-", suffix=".log", delete=False
+        ) as log:
+            log.write(done.stdout + done.stderr)
+        last = (done.stderr.strip().splitlines() or ["it printed no figure"])[-1]
+        raise BenchmarkError(f"{name} failed: {last} (all it said: {log.name})")
+    return printed
+
+
+def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Prints a table whose first column is text and whose other columns are figures."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    console = Console()
+    # Into a file or a pipe there is no width to fit.
+    Console(width=None if console.is_terminal else 160).print(table)
+
+
+def verdict(holds: bool | None) -> str:
+    """Whether a bar holds, in a word."""
+    return "" if holds is None else "yes" if holds else "no"
+
+
+def write_results(path: Path, name: str, results: dict[str, Any]) -> None:
+    """Puts a benchmark's results into a JSON file, beside those of the other benchmarks in it."""
+    known = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    known[name] = {"measured": when, "machine": _machine(), **results}
+    with atomic_write(path) as file:
+        json.dump(known, file, indent=1)
+        file.write("\n")
+    print(f"written to {path}")
+
+
+def add_options(parser: argparse.ArgumentParser, results: Path) -> None:
+    """Adds the options of every comparison: rounds, peers, results."""
+    group = parser.add_argument_group("comparison")
+    group.add_argument(
+        "--rounds", type=int, default=3, help="turns of every contender (%(default)s)"
+    )
+    group.add_argument(
+        "--peers",
+        type=Path,
+        default=Path("../shared/peers"),
+        help="folder of the peers' scripts (%(default)s)",
+    )
+    group.add_argument(
+        "--peers-python",
+        type=Path,
+        default=Path(".venv-peers/bin/python"),
+        help="interpreter with PyTorch, transformers and ONNX Runtime (%(default)s)",
+    )
+    group.add_argument(
+        "--only",
+        nargs="+",
+        metavar="NAME",
+        help="run only the contenders whose name contains one of these, such as: ours kerashub",
+    )
+    group.add_argument(
+        "--results", type=Path, default=results, help="JSON file to write (%(default)s)"
+    )
+
+
+def chosen(contenders: Sequence[Contender], arguments: argparse.Namespace) -> list[Contender]:
+    """The contenders that `--only` names, or all; checked that their programs are there.
+
+    Raises:
+        BenchmarkError: `--only` matches none, or an interpreter or a script is missing.
+    """
+    words = [word.lower() for word in arguments.only or [""]]
+    picked = [c for c in contenders if any(word in c.name.lower() for word in words)]
+    if not picked:
+        names = ", ".join(contender.name for contender in contenders)
+        raise BenchmarkError(f"--only {' '.join(words)}: no such contender; there are {names}")
+    for contender in picked:
+        interpreter, script = map(Path, contender.command[:2])
+        if not interpreter.exists():
+            raise BenchmarkError(
+                f"{contender.name}: no interpreter {interpreter}; name one with --peers-python "
+                "(benchmarks/README.md says how to make it)"
+            )
+        if script.suffix == ".py" and not script.exists():
+            raise BenchmarkError(f"{contender.name}: no {script}; name its folder with --peers")
+    return picked
+
+
+def _number(value: float) -> str:
+    return f"{value:.1f}" if value >= 100 else f"{value:.2f}"
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"{_number(min(values))} to {_number(max(values))}" if len(values) > 1 else ""
+
+
+def _machine() -> dict[str, Any]:
+    try:
+        information = Path("/proc/cpuinfo").read_text("utf-8")
+    except OSError:
+        information = ""
+    named = [
+        line.split(":", 1)[1].strip() for line in information.splitlines() if "model name" in line
+    ]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "processor": named[0] if named else platform.processor(),
+        "cores": cores,
+        "native_bfloat16": "avx512_bf16" in information or "amx_bf16" in information,
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+    }
