@@ -49,10 +49,13 @@ class Contender:
     read: Callable[[dict[str, Any]], tuple[str, float]]
     """A printed object -> the figure's name in the table, and its value."""
 
+    first: int | None = None
+    """Stop the command after this many figures, when those that follow are not wanted."""
+
 
 @dataclass(frozen=True)
 class Ratio:
-    """What ours is held against: our figure divided by the peer's."""
+    """What ours is held against: our figure divided by the peer's. One for each peer's figure."""
 
     ours: str
     peer: str
@@ -73,12 +76,11 @@ class Comparison:
     def show(self) -> None:
         """Prints the table: a row a figure, the ratios beside the peers'."""
         columns = (self.unit, "lowest to highest", "ours is", "bar", "goal", "holds")
-        ratios = [ratio for ratio in self.ratios if self._value(ratio) is not None]
-        rows = []
-        for name, values in self.figures.items():
-            median_and_spread = (_number(median(values)), _spread(values))
-            mine = [ratio for ratio in ratios if ratio.peer == name] or [None]
-            rows += [(name, *median_and_spread, *self._cells(ratio)) for ratio in mine]
+        ratios = {ratio.peer: ratio for ratio in self.ratios}
+        rows = [
+            (name, _number(median(values)), _spread(values), *self._cells(ratios.get(name)))
+            for name, values in self.figures.items()
+        ]
         show_table(self.title, ("", *columns), rows)
 
     def plain(self) -> dict[str, Any]:
@@ -115,13 +117,11 @@ class Comparison:
         return value >= bar if self.higher_is_better else value <= bar
 
     def _cells(self, ratio: Ratio | None) -> tuple[str, ...]:
-        if ratio is None:
+        value = self._value(ratio) if ratio else None
+        if ratio is None or value is None:
             return ("", "", "", "")
         sign = "≥" if self.higher_is_better else "≤"
-        value = self._value(ratio)
-        bounds = [
-            f"{sign} {bound}" if bound is not None else "" for bound in (ratio.bar, ratio.goal)
-        ]
+        bounds = ("" if bound is None else f"{sign} {bound}" for bound in (ratio.bar, ratio.goal))
         return (f"{value:.2f} times", *bounds, verdict(self._holds(value, ratio.bar)))
 
 
@@ -138,27 +138,49 @@ def run_rounds(contenders: Sequence[Contender], rounds: int) -> Figures:
         for number in range(1, rounds + 1):
             for contender in contenders:
                 progress.update(bar, description=f"round {number} of {rounds}: {contender.name}")
-                for name, value in map(contender.read, run(contender.name, contender.command)):
+                printed = run(contender.name, contender.command, contender.first)
+                for name, value in map(contender.read, printed):
                     figures.setdefault(name, []).append(value)
                 progress.advance(bar)
     return figures
 
 
-def run(name: str, command: Sequence[str | Path]) -> list[dict[str, Any]]:
+def run(name: str, command: Sequence[str | Path], first: int | None = None) -> list[dict[str, Any]]:
     """Runs a command in silence; returns the JSON objects that it printed.
+
+    Args:
+        name: what to call it in messages.
+        first: stop the command after this many objects; None to let it finish.
 
     Raises:
         BenchmarkError: it failed, or printed none.
     """
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
-    printed = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    if done.returncode or not printed:
-        with tempfile.NamedTemporaryFile(
-            "w", prefix="benchmark-", suffix=".log", delete=False
-        ) as log:
-            log.write(done.stdout + done.stderr)
-        last = (done.stderr.strip().splitlines() or ["it printed no figure"])[-1]
-        raise BenchmarkError(f"{name} failed: {last} (all it said: {log.name})")
+    printed: list[dict[str, Any]] = []
+    said: list[str] = []
+    with (
+        tempfile.TemporaryFile("w+", errors="replace") as errors,
+        subprocess.Popen(
+            list(map(str, command)),
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        ) as process,
+    ):
+        try:
+            for line in process.stdout or ():
+                said.append(line)
+                if line.startswith("{"):
+                    printed.append(json.loads(line))
+                if len(printed) == first:
+                    return printed
+            process.wait()
+        finally:
+            process.kill()  # does nothing to one that has ended
+        errors.seek(0)
+        said.append(errors.read())
+    if process.returncode or not printed:
+        raise BenchmarkError(f"{name} failed: {_last_words(said)}")
     return printed
 
 
@@ -240,6 +262,14 @@ def chosen(contenders: Sequence[Contender], arguments: argparse.Namespace) -> li
         if script.suffix == ".py" and not script.exists():
             raise BenchmarkError(f"{contender.name}: no {script}; name its folder with --peers")
     return picked
+
+
+def _last_words(said: Sequence[str]) -> str:
+    """The last line of what a failed command said, and the file that all of it is written to."""
+    lines = "".join(said).strip().splitlines() or ["it printed nothing"]
+    with tempfile.NamedTemporaryFile("w", prefix="benchmark-", suffix=".log", delete=False) as log:
+        log.write("".join(said))
+    return f"{lines[-1]} (all it said: {log.name})"
 
 
 def _number(value: float) -> str:

@@ -52,41 +52,46 @@ def main() -> None:
         arguments.compare(arguments)
     except (BenchmarkError, PresetError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def training(arguments: argparse.Namespace) -> None:
     """Training examples a second."""
-    weights, train = arguments.weights, arguments.data / "train.csv"
-    size = ["--examples", str(arguments.examples)]
-    inputs = ["--weights", weights, "--train", train, *size]
     peers, python = arguments.peers, arguments.peers_python
-    tuned = Path("benchmarks/peers/huggingface_tuned.py")
+    inputs = ["--weights", arguments.weights, "--train", arguments.data / "train.csv"]
+    inputs += ["--examples", str(arguments.examples)]
+    tuned = [python, Path("benchmarks/peers/huggingface_tuned.py"), *inputs]
     best = _precision()
+    native_bfloat16 = best == "mixed_bfloat16"
 
     def ours(precision: str) -> Contender:
         command = [*OURS, "training", *inputs, "--precision", precision]
         return Contender(f"ours {precision}", command, _speed("ours"))
 
-    huggingface = _speed("Hugging Face")
     contenders = [
         *(ours(precision) for precision in dict.fromkeys((best, "float32"))),
         # KerasHub runs on the project's own TensorFlow and Keras.
         Contender(
             "KerasHub", [sys.executable, peers / "bert_kerashub.py", *inputs], _speed("KerasHub")
         ),
-        Contender("Hugging Face", [python, peers / "bert_huggingface.py", *inputs], huggingface),
         Contender(
-            "Hugging Face tuned float32",
-            [python, tuned, *inputs, "--dtype", "float32"],
-            huggingface,
+            "Hugging Face",
+            [python, peers / "bert_huggingface.py", *inputs],
+            _speed("Hugging Face"),
+            # float32 comes first; emulated, the bfloat16 settings after it are many times slower.
+            first=None if native_bfloat16 or arguments.emulated_bfloat16 else 1,
+        ),
+        Contender(
+            "Hugging Face tuned float32", [*tuned, "--dtype", "float32"], _speed("Hugging Face")
         ),
     ]
     subject = f"ours {best}"
     bars = [
         Ratio(subject, "KerasHub float32", bar=4.0, goal=5.0),
-        Ratio(subject, "Hugging Face float32"),
+        # The bars are for the peers' fastest settings: float32 where bfloat16 is emulated.
+        Ratio(subject, "Hugging Face float32", *(() if native_bfloat16 else (2.3, 3.0))),
         Ratio(subject, "Hugging Face bfloat16", bar=2.3, goal=3.0),
-        # Whichever is the faster on this machine counts: the bar must hold against both.
         Ratio(subject, "Hugging Face tuned bfloat16", bar=0.9, goal=1.2),
         Ratio(subject, "Hugging Face tuned float32", bar=0.9, goal=1.2),
     ]
@@ -187,6 +192,12 @@ def _parser() -> argparse.ArgumentParser:
         if compare is training:
             verb.add_argument(
                 "--examples", type=int, default=2048, help="examples to time (%(default)s)"
+            )
+            verb.add_argument(
+                "--emulated-bfloat16",
+                action="store_true",
+                help="measure the peers' bfloat16 even where the processor does not compute it "
+                "natively, which may take an hour a round",
             )
         if compare is accuracy:
             verb.add_argument(

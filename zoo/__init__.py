@@ -10,6 +10,7 @@ from typing import Any
 
 _HOMES = {
     "BertClassifier": "zoo.bert",
+    "BertEncoder": "zoo.backbone",
     "BertClassifierConfig": "zoo.configs",
     "PresetError": "zoo.errors",
     "Vocabulary": "zoo.presets",

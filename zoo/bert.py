@@ -70,14 +70,17 @@ class BertClassifier(keras.Model):
         self.built = True
 
     def call(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        features = self.features(inputs, training)
+        return self.classifier(self.dropout(features, training=training))
+
+    def features(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        """What the classifier sees of each text: float32 (batch, width)."""
         # Keras 3 averages ids over replicas, as floats, when it builds a model under a strategy.
         inputs = {name: tf.cast(ids, tf.int32) for name, ids in inputs.items()}
         seed = self.seed_generator.next() if training and self.backbone.dropout else None
         dtype = tf.as_dtype(self.compute_dtype)
         tokens = encode(self.backbone, inputs, dtype, seed, bool(training))
-        features = self._pool(tokens, inputs["padding_mask"])
-        features = self.dropout(tf.cast(features, tf.float32), training=training)
-        return self.classifier(features)
+        return tf.cast(self._pool(tokens, inputs["padding_mask"]), tf.float32)
 
     def _pool(self, tokens: tf.Tensor, padding_mask: tf.Tensor) -> tf.Tensor:
         """Token vectors (batch, length, width) to one vector each (batch, width)."""

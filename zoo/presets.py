@@ -19,7 +19,7 @@ from zoo.errors import PresetError
 if TYPE_CHECKING:
     import keras
     import numpy as np
-    from keras_hub.models import BertBackbone
+    from zoo.backbone import BertEncoder
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def resolve(preset: str) -> Path:
     return folder
 
 
-def load_backbone(preset: str, dtype: Any = None) -> "BertBackbone":
+def load_backbone(preset: str, dtype: Any = None) -> "BertEncoder":
     """A BERT encoder with the preset's weights, dropout and activation.
 
     Args:
@@ -75,11 +75,12 @@ def load_backbone(preset: str, dtype: Any = None) -> "BertBackbone":
     Raises:
         PresetError: the preset can't be had, or its weights don't fit its config.
     """
-    from keras_hub.models import BertBackbone
+    from zoo.backbone import BertEncoder
 
     folder = resolve(preset)
     config = _config(folder, preset)
-    backbone = BertBackbone(**_architecture(config, preset), dtype=dtype)
+    variations = _variations(config, preset)
+    backbone = BertEncoder(**_architecture(config, preset), **variations, dtype=dtype)
     if _is_keras_hub(config):
         try:
             backbone.load_weights(str(folder / _KERAS_HUB_WEIGHTS))
@@ -89,7 +90,6 @@ def load_backbone(preset: str, dtype: Any = None) -> "BertBackbone":
                 f"({downloads.one_line(error)}); copy the whole folder again"
             ) from error
     else:
-        _adopt(backbone, config, preset)
         _assign(backbone, folder / _HUGGING_FACE_WEIGHTS, preset)
     return backbone
 
@@ -194,7 +194,7 @@ def _config(folder: Path, preset: str) -> dict[str, Any]:
             f"{preset}: there is no config.json; give a folder in Hugging Face or KerasHub format"
         )
     kind = config.get("model_type") or config.get("class_name") or "unknown"
-    if kind not in ("bert", "BertBackbone"):
+    if kind not in ("bert", "BertBackbone", "BertEncoder"):
         raise PresetError(f"{preset}: config.json is of type {kind}; only BERT can be loaded")
     return config
 
@@ -214,31 +214,24 @@ def _architecture(config: dict[str, Any], preset: str) -> dict[str, Any]:
         raise PresetError(f"{preset}: config.json lacks {error}; copy it again") from None
 
 
-def _adopt(backbone: "BertBackbone", config: dict[str, Any], preset: str) -> None:
-    """Sets what Hugging Face's configs can change and KerasHub's constructor can't.
-
-    KerasHub's GELU is the tanh approximation, most of Hugging Face's checkpoints want the exact
-    one: the two differ by 0.005 in MiniLM's outputs.
-    """
-    import keras
-
+def _variations(config: dict[str, Any], preset: str) -> dict[str, Any]:
+    """What Hugging Face's configs, and `BertEncoder`'s, can change and KerasHub's can't."""
+    if _is_keras_hub(config):
+        names = ("activation", "layer_norm_epsilon")
+        return {name: config["config"][name] for name in names if name in config["config"]}
     name, positions = config.get("hidden_act", "gelu"), config.get("position_embedding_type")
     if name not in ("gelu", "gelu_new", "gelu_pytorch_tanh") or positions not in (None, "absolute"):
         raise PresetError(
             f"{preset}: config.json asks for activation {name} and {positions or 'absolute'} "
             "positions; only gelu, gelu_new, gelu_pytorch_tanh and absolute can be loaded"
         )
-    norms = [backbone.embeddings_layer_norm]
-    for layer in backbone.transformer_layers:
-        if name == "gelu":
-            layer.activation = keras.activations.gelu
-            layer._feedforward_intermediate_dense.activation = keras.activations.gelu
-        norms += [layer._self_attention_layer_norm, layer._feedforward_layer_norm]
-    for norm in norms:
-        norm.epsilon = config.get("layer_norm_eps", 1e-12)
+    return {
+        "activation": "gelu" if name == "gelu" else "gelu_approximate",
+        "layer_norm_epsilon": config.get("layer_norm_eps", 1e-12),
+    }
 
 
-def _assign(backbone: "BertBackbone", file: Path, preset: str) -> None:
+def _assign(backbone: "BertEncoder", file: Path, preset: str) -> None:
     """Gives the backbone the weights in Hugging Face's `file`."""
     from safetensors import SafetensorError, safe_open
 

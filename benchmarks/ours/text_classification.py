@@ -105,6 +105,7 @@ def export(arguments: argparse.Namespace) -> None:
 def latency(arguments: argparse.Namespace) -> None:
     """Milliseconds from raw strings to NumPy answers, by `serving_default` in this process."""
     import tensorflow as tf
+    import tensorflow_text  # noqa: F401  # registers the ops of its tokenizers
 
     model = tf.saved_model.load(arguments.model)  # keeps the variables alive
     serve = model.signatures["serving_default"]

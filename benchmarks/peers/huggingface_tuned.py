@@ -39,11 +39,12 @@ def main() -> None:
     labels, names = pd.factorize(frame[arguments.label_column], sort=True)
     picked = np.random.RandomState(0).permutation(len(frame))[: arguments.examples + WARMUP]
     texts = frame[arguments.text_column].iloc[picked].tolist()
-    batches = list(batched(texts, labels[picked], arguments.weights))
-    np.random.RandomState(1).shuffle(batches)
+    sorted_batches = list(batched(texts, labels[picked], arguments.weights))
+    order = np.random.RandomState(1).permutation(len(sorted_batches))
+    batches = [sorted_batches[index] for index in order]
 
     model = AutoModelForSequenceClassification.from_pretrained(
-        arguments.weights, num_labels=len(names), ignore_mismatched_sizes=True
+        arguments.weights, num_labels=len(names)
     ).train()
     optimizer = torch.optim.AdamW(model.parameters(), 1e-4, weight_decay=0.01, fused=True)
 
@@ -62,9 +63,12 @@ def main() -> None:
         step(batch)
     seconds = time.perf_counter() - start
     examples = sum(len(batch["labels"]) for batch in batches[warmup:])
-    figures = {"precision": f"tuned {arguments.dtype}"}
-    figures["examples_per_second"] = round(examples / seconds, 1)
-    print(json.dumps({"peer": "huggingface", **figures}))
+    figures = {
+        "peer": "huggingface",
+        "precision": f"tuned {arguments.dtype}",
+        "examples_per_second": round(examples / seconds, 1),
+    }
+    print(json.dumps(figures))
 
 
 def batched(

@@ -24,6 +24,7 @@ from jsonargparse import ArgumentParser, set_parsing_settings
 
 from data.errors import DataError
 from tasks.engine.errors import UsageError
+from tasks.engine.memory import keep_freed_memory
 from tasks.engine.options import Config, ExportOptions, RunOptions, Train
 from tasks.engine.quiet import quiet_imports
 from tasks.engine.run import Run
@@ -83,6 +84,7 @@ def _run(task: Task, arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     config = _config(task, earlier | options.as_dict())
 
+    keep_freed_memory()
     with quiet_imports():
         from tasks.engine import verbs
 

@@ -41,6 +41,20 @@ def evaluate(
     return Evaluation(truth, in_order, shown)
 
 
+def features(
+    model: keras.Model, preprocessor: Preprocessor, records: Records, batch_size: int = 64
+) -> np.ndarray | None:
+    """The vectors behind a model's outputs, a row a record, if the model has `features`."""
+    if not hasattr(model, "features"):
+        return None
+    dataset, order = evaluation_batches(records, preprocessor, batch_size)
+    compute = tf.function(lambda inputs: model.features(inputs), reduce_retracing=True)
+    rows = np.concatenate([compute(inputs).numpy() for inputs, _ in dataset])
+    in_order = np.empty_like(rows)
+    in_order[order] = rows
+    return in_order
+
+
 def environment(precision: str, strategy: tf.distribute.Strategy) -> dict[str, Any]:
     """What the figures were measured on."""
     packages = ("tensorflow", "keras", "keras-hub", "tensorflow-text")

@@ -14,10 +14,11 @@ import tensorflow as tf
 class AdamW(keras.optimizers.AdamW):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2), in few passes.
 
-    The numbers are those of `keras.optimizers.AdamW`, whose arguments it takes and whose checkpoints
-    it reads; only the work is less. A variable's update is one kernel instead of a dozen ops that
-    each pass over memory, its decay is one pass, and clipping by global norm costs one pass of
-    reading unless the norm is above the limit.
+    The numbers are those of `keras.optimizers.AdamW`, whose arguments it takes and whose state it
+    reads; only the work is less. A variable's update is one kernel instead of a dozen ops that each
+    pass over memory, its decay is one pass, and clipping by global norm costs one pass of reading
+    unless the norm is above the limit. Clipping is of the gradient summed over replicas, so that
+    several replicas train as one (Keras clips each replica's own).
 
     One thing differs: where a gradient names only some rows of a variable, as an embedding table's
     does (`tf.IndexedSlices`), only those rows and their moments are updated, as if time stood still
@@ -71,7 +72,7 @@ class AdamW(keras.optimizers.AdamW):
             return
 
         def shrink(variable, factor):
-            # One pass: the product's buffer becomes the variable's, which `assign_sub` would not do.
+            # One pass: the product's buffer becomes the variable's, unlike with `assign_sub`.
             variable.assign(variable * tf.cast(factor, variable.dtype))
 
         def apply(distribution, variables, factor):
@@ -117,7 +118,7 @@ class AdamW(keras.optimizers.AdamW):
 def schedule(
     kind: str, learning_rate: float, warmup_steps: int, total_steps: int
 ) -> "WarmupSchedule":
-    """A linear warmup to `learning_rate`, then `linear` or `cosine` decay to zero, or `constant`."""
+    """A linear warmup, then `linear` or `cosine` decay to zero, or `constant`."""
     return WarmupSchedule(kind, learning_rate, warmup_steps, total_steps)
 
 

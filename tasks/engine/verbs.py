@@ -15,7 +15,7 @@ from data.preprocessing import Preprocessor
 from data.tables import Splits
 from tasks.engine.distribution import make_precision, make_strategy
 from tasks.engine.errors import UsageError
-from tasks.engine.evaluation import Evaluation, environment, evaluate
+from tasks.engine.evaluation import Evaluation, environment, evaluate, features
 from tasks.engine.export import export
 from tasks.engine.files import atomic_write
 from tasks.engine.model_card import model_card
@@ -23,6 +23,7 @@ from tasks.engine.options import Config
 from tasks.engine.report import write_report
 from tasks.engine.run import Run, flat
 from tasks.engine.task import Objective, Task
+from tasks.engine.tensorboard import write_projector
 from tasks.engine.training import AnyRecords, fit
 from zoo.saving import load_model
 
@@ -114,6 +115,7 @@ def _judge(
     part = (judged.truth[:shown], judged.outputs[:shown], judged.records)
     with tf.summary.create_file_writer(str(logs)).as_default():
         objective.assessment.summaries(*part, step=len(history))
+    _write_vectors(logs, model, preprocessor, judged)
     write_report(
         run,
         metrics,
@@ -123,6 +125,23 @@ def _judge(
         config=config.plain,
     )
     _say("report", str(run.folder / "report.md"))
+
+
+def _write_vectors(
+    logs: Path,
+    model: keras.Model,
+    preprocessor: Preprocessor,
+    judged: Evaluation,
+    limit: int = 2000,
+) -> None:
+    """Shows what the model makes of the records in TensorBoard's projector."""
+    records = judged.records.take(slice(0, limit))
+    vectors = features(model, preprocessor, records)
+    if vectors is None:
+        return
+    names = [name for name, column in records.columns.items() if column.dtype == object]
+    texts = [[str(cell) for cell in records.columns[name]] for name in names]
+    write_projector(logs, "features", vectors, list(zip(*texts, strict=True)), names)
 
 
 def evaluate_run(task: Task, config: Config) -> None:

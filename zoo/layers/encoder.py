@@ -1,9 +1,9 @@
 """A lean forward pass over the weights of a KerasHub `BertBackbone`.
 
 The backbone owns the weights, so that its checkpoints load, and stays the reference: `encode` gives
-its `sequence_output` (tests/zoo/test_bert.py compares values and gradients). What is saved: tokens are
-the rows of one matrix, so every dense layer is a plain matrix product that TensorFlow fuses with its
-bias; the dropout of all layers comes from one draw; see `zoo.layers.fused` for the rest.
+its `sequence_output` (tests/zoo/test_bert.py compares values and gradients). What is saved: tokens
+are the rows of one matrix, so every dense layer is a plain matrix product that TensorFlow fuses
+with its bias; the dropout of all layers comes from two draws; see `zoo.layers.fused` for the rest.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,8 @@ def encode(
 
     Args:
         backbone: a `keras_hub.models.BertBackbone`.
-        inputs: int32 (batch, length) `token_ids`, `segment_ids` and `padding_mask` (1 on real tokens).
+        inputs: int32 (batch, length) `token_ids`, `segment_ids` and `padding_mask`, 1 on
+            real tokens.
         dtype: float dtype to compute in; layer norms compute in float32.
         seed: int (2,), needed when there is dropout to do.
         training: applies the backbone's dropout.
@@ -41,7 +42,7 @@ def encode(
         shape = [2 * len(layers) + 1, batch * length, width]
         hidden_keep = tf.unstack(fused.dropout_factors(shape, rate, seed, dtype))
         shape = [len(layers), batch, backbone.num_heads, length, length]
-        attention_keep = tf.unstack(fused.dropout_factors(shape, rate, seed + [1, 0], dtype))
+        attention_keep = tf.unstack(fused.dropout_factors(shape, rate, tf.add(seed, [1, 0]), dtype))
 
     # Added to attention scores: nothing for real tokens, a number too low to matter for padding.
     lowest = -3e4 if dtype == tf.float16 else -1e9

@@ -1,8 +1,8 @@
 """Element-wise blocks of a Transformer in as few passes over memory as stock TensorFlow ops allow.
 
-On a CPU, what lies between the matrix products of a small Transformer (GELU, layer norm, dropout) is
-bound by memory traffic and by the number of ops, and the gradients that autodiff writes for it take
-two to three times as many passes as needed. Each function here is plain TensorFlow ops with the
+On a CPU, what lies between the matrix products of a small Transformer (GELU, layer norm, dropout)
+is bound by memory traffic and by the number of ops, and the gradients that autodiff writes for it
+take more passes than needed. Each function here is plain TensorFlow ops with the
 gradient written by hand where that saves passes; the values are those of the Keras layers.
 """
 
@@ -81,7 +81,7 @@ def trained_residual_norm(
         normal = centred * scale
 
         def gradient(dy):
-            # Sums over rows or columns are matrix-vector products: no pass for their inputs' product.
+            # Sums over rows or columns are matrix-vector products, which read each input once.
             dy = tf.cast(dy, tf.float32)
             weighted = dy * normal
             ones = tf.ones((1, tf.shape(dy)[0]))
