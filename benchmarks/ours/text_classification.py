@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
+from tasks.engine.memory import keep_freed_memory
 from tasks.engine.options import Train
 from tasks.engine.quiet import quiet_imports
 from tasks.text_classification import Data, TextClassification
@@ -41,6 +42,8 @@ def main() -> None:
     latency_parser.add_argument("--model", required=True)
     latency_parser.add_argument("--calls", type=int, default=50)
     arguments = parser.parse_args()
+    if arguments.verb == "training":
+        keep_freed_memory()  # as the command line does
     with quiet_imports():
         import tasks.engine.verbs  # noqa: F401  # all that the measurements import, in silence
     {"training": training, "export": export, "latency": latency}[arguments.verb](arguments)

@@ -48,7 +48,8 @@ def features(
     if not hasattr(model, "features"):
         return None
     dataset, order = evaluation_batches(records, preprocessor, batch_size)
-    compute = tf.function(lambda inputs: model.features(inputs), reduce_retracing=True)
+    # As Keras does: autograph would rewrite, and break, gradients written by hand.
+    compute = tf.function(lambda inputs: model.features(inputs), autograph=False)
     rows = np.concatenate([compute(inputs).numpy() for inputs, _ in dataset])
     in_order = np.empty_like(rows)
     in_order[order] = rows

@@ -11,14 +11,14 @@ from tasks.engine.errors import UsageError
 class Train:
     """Training: `model.fit` with AdamW (Loshchilov & Hutter 2019)."""
 
-    epochs: int = 8
+    epochs: int = 5
     """Passes over the training data."""
 
     batch_size: int = 32
     """Examples a step, over all replicas together."""
 
-    learning_rate: float = 2e-4
-    """The highest learning rate of the schedule. 2e-4 suits small encoders such as minilm, 5e-5 base
+    learning_rate: float = 3e-4
+    """The highest learning rate of the schedule. 3e-4 suits small encoders such as minilm, 5e-5 base
     and large ones."""
 
     schedule: Literal["linear", "cosine", "constant"] = "linear"

@@ -114,10 +114,12 @@ def _dense(x, dense, dtype):
 
 
 def _activate(x, activation, training):
-    """The backbone's own activation, by the short way when it is BERT's."""
-    if activation.__name__ != "gelu_approximate":
-        return activation(x)
-    return fused.trained_gelu(x) if training else fused.gelu(x)
+    """The backbone's own activation, by the short way for both forms of GELU."""
+    if activation is keras.activations.gelu:
+        return fused.trained_exact_gelu(x) if training else activation(x)
+    if activation.__name__ == "gelu_approximate":
+        return fused.trained_gelu(x) if training else fused.gelu(x)
+    return activation(x)
 
 
 def _add_norm(x, residual, keep, norm, training):
