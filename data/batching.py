@@ -10,7 +10,6 @@ pay at the end of each epoch. Parallelism is explicit instead.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,15 +22,6 @@ Columns = Mapping[str, np.ndarray]
 # Batches that are sorted by length together. More would waste less on padding, but would leave
 # too little chance in which records meet in a batch.
 WINDOW = 32
-
-
-@dataclass(frozen=True)
-class Padding:
-    """How far batches are padded. The default, to each batch's longest, suits CPUs; devices that
-    compile a program for each shape want few shapes."""
-
-    length: int | None = None  # pad every record to this many steps
-    drop_remainder: bool = False  # leave out the last, smaller batch
 
 
 class EncodedRecords:
@@ -59,37 +49,29 @@ class EncodedRecords:
     def __len__(self) -> int:
         return len(self.targets)
 
-    def training(
-        self, batch_size: int, seed: int, first_epoch: int = 0, padding: Padding | None = None
-    ) -> tf.data.Dataset:
+    def training(self, batch_size: int, seed: int, first_epoch: int = 0) -> tf.data.Dataset:
         """Endless batches of (inputs, targets), epoch after epoch, beginning with `first_epoch`."""
-        padding = padding or Padding()
         lengths = tf.constant(np.zeros(len(self)) if self.lengths is None else self.lengths)
 
         def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
             order = epoch_order(lengths, batch_size, seed, epoch)
-            rows = tf.data.Dataset.from_tensor_slices(order)
-            return rows.batch(batch_size, drop_remainder=padding.drop_remainder)
+            return tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
 
-        epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max)
-        return self._collated(epochs.flat_map(epoch_batches), padding)
+        return self._collated(_epochs(first_epoch).flat_map(epoch_batches))
 
-    def evaluation(
-        self, batch_size: int, padding: Padding | None = None
-    ) -> tuple[tf.data.Dataset, np.ndarray]:
+    def evaluation(self, batch_size: int) -> tuple[tf.data.Dataset, np.ndarray]:
         """Each record once, shortest first, as batches of (inputs, targets); and which record each
         row is."""
         order = np.arange(len(self))
         if self.lengths is not None:
             order = np.argsort(self.lengths, kind="stable")
         rows = tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
-        return self._collated(rows, padding or Padding()), order
+        return self._collated(rows), order
 
-    def _collated(self, rows: tf.data.Dataset, padding: Padding) -> tf.data.Dataset:
+    def _collated(self, rows: tf.data.Dataset) -> tf.data.Dataset:
         def collate(picked: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
             encoded = {name: tf.gather(part, picked) for name, part in self._encoded.items()}
-            inputs = self._preprocessor.collate(encoded, padding.length)
-            return inputs, tf.gather(self._targets, picked)
+            return self._preprocessor.collate(encoded), tf.gather(self._targets, picked)
 
         return without_autotuning(
             rows.map(collate, num_parallel_calls=2, deterministic=True).prefetch(8)
@@ -102,37 +84,41 @@ def streamed_training(
     batch_size: int,
     seed: int,
     shuffle_buffer: int,
-    padding: Padding | None = None,
+    first_epoch: int = 0,
 ) -> tf.data.Dataset:
     """Endless batches of (inputs, targets) from records that do not fit in memory.
 
     Args:
         chunks: starts a new pass over the records; yields chunks with `.columns`.
         shuffle_buffer: records held to draw the next one from.
+        first_epoch: the epoch to begin with; the order depends on (seed, epoch) alone.
         Other arguments as in `EncodedRecords`.
     """
-    padding = padding or Padding()
     names = sorted(next(iter(chunks())).columns)
     records = _from_chunks(chunks, preprocessor, names)
-    records = records.shuffle(shuffle_buffer, seed=seed, reshuffle_each_iteration=True)
-    windows = records.batch(WINDOW * batch_size)
 
-    def window_batches(columns: dict[str, tf.Tensor], targets: tf.Tensor) -> tf.data.Dataset:
+    def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
+        mixed = tf.random.experimental.stateless_fold_in([tf.cast(seed, tf.int64), 0], epoch)[0]
+        shuffled = records.shuffle(shuffle_buffer, seed=mixed, reshuffle_each_iteration=False)
+        windows = shuffled.batch(WINDOW * batch_size).enumerate()
+        return windows.flat_map(lambda index, window: window_batches(mixed + index, *window))
+
+    def window_batches(
+        seed: tf.Tensor, columns: dict[str, tf.Tensor], targets: tf.Tensor
+    ) -> tf.data.Dataset:
         encoded = preprocessor.encode(columns)
         lengths = preprocessor.lengths(encoded)
         if lengths is None:
             lengths = tf.zeros_like(targets, tf.int32)
-        order = epoch_order(lengths, batch_size, seed, tf.cast(tf.size(lengths), tf.int64))
-        rows = tf.data.Dataset.from_tensor_slices(order)
-        rows = rows.batch(batch_size, drop_remainder=padding.drop_remainder)
+        order = epoch_order(lengths, batch_size, seed, 0)
 
         def collate(picked: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
             part = {name: tf.gather(tensor, picked) for name, tensor in encoded.items()}
-            return preprocessor.collate(part, padding.length), tf.gather(targets, picked)
+            return preprocessor.collate(part), tf.gather(targets, picked)
 
-        return rows.map(collate)
+        return tf.data.Dataset.from_tensor_slices(order).batch(batch_size).map(collate)
 
-    return without_autotuning(windows.flat_map(window_batches).repeat().prefetch(8))
+    return without_autotuning(_epochs(first_epoch).flat_map(epoch_batches).prefetch(8))
 
 
 def streamed_evaluation(
@@ -151,7 +137,7 @@ def streamed_evaluation(
 
 
 def epoch_order(
-    lengths: tf.Tensor, batch_size: int, seed: int, epoch: tf.Tensor | int
+    lengths: tf.Tensor, batch_size: int, seed: tf.Tensor | int, epoch: tf.Tensor | int
 ) -> tf.Tensor:
     """The rows of an epoch in their order, to be cut into batches: int64 (records,).
 
@@ -183,6 +169,10 @@ def without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
     options.autotune.enabled = False
     options.deterministic = True
     return dataset.with_options(options)
+
+
+def _epochs(first: int) -> tf.data.Dataset:
+    return tf.data.Dataset.range(first, np.iinfo(np.int64).max)
 
 
 def _from_chunks(

@@ -4,7 +4,7 @@ Both kinds have the same protocol: `len`, `chunks`, `take`, `labels`, `skipped` 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -33,6 +33,10 @@ class Records:
         """The records at `indices` (integers, or a slice), in that order."""
         columns = {key: column[indices] for key, column in self.columns.items()}
         return Records(columns, self.skipped, self.source)
+
+    def counting_no_skipped(self) -> "Records":
+        """The same records, as if no bad rows had been left out of them."""
+        return replace(self, skipped=0)
 
     def chunks(self, size: int = CHUNK) -> Iterator["Records"]:
         """Consecutive parts of at most `size` records."""
@@ -79,6 +83,10 @@ class StreamedRecords:
         keep = np.zeros_like(self._keep)
         keep[np.flatnonzero(self._keep)[indices]] = True
         return StreamedRecords(self._read, self._codes, keep, self.skipped, self.source)
+
+    def counting_no_skipped(self) -> "StreamedRecords":
+        """The same records, as if no bad rows had been left out of them."""
+        return StreamedRecords(self._read, self._codes, self._keep, 0, self.source)
 
     def chunks(self, size: int = CHUNK) -> Iterator[Records]:
         """The records in the order of the files, in parts of at most `size`."""

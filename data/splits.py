@@ -35,7 +35,9 @@ def hold_out(
     stay, held = train_test_split(
         np.arange(len(records)), test_size=count, random_state=seed, stratify=codes
     )
-    return records.take(np.sort(stay)), records.take(np.sort(held))
+    held_out = records.take(np.sort(held))
+    # Bad rows are counted once, with the records that stay.
+    return records.take(np.sort(stay)), held_out.counting_no_skipped()
 
 
 def _splittable(records: Some, fraction: float, count: int, key: str) -> np.ndarray:

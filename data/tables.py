@@ -55,6 +55,10 @@ class TableSource:
                 "--data.validation_fraction must be from 0 to 0.5, "
                 f"not {options.validation_fraction:g}."
             )
+        if options.shuffle_buffer < 1 or options.memory_limit_mb < 0:
+            raise DataError(
+                "--data.shuffle_buffer must be at least 1 and --data.memory_limit_mb at least 0."
+            )
         self._options = options
         self._fields = fields
         self._sample = sample
@@ -152,6 +156,11 @@ class TableSource:
             if path.startswith(PREFIX):
                 tables.append(TfdsTable(path, split))
             elif path == SAMPLE:
+                if split != "train":
+                    raise DataError(
+                        "sample is training data, of which a test part is held out by itself; "
+                        f"name a file with --data.{split}, or leave it out."
+                    )
                 if self._sample is None:
                     raise DataError("This task has no sample; name data with --data.train FILE.")
                 tables.append(open_table(self._sample, name=SAMPLE))

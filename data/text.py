@@ -33,7 +33,8 @@ class BertPreprocessor(Preprocessor):
         vocabulary: WordPiece tokens; the position of each is its id. `[PAD]`, `[UNK]`, `[CLS]` and
             `[SEP]` must be among them.
         labels: the classes' names, in the order of the model's outputs.
-        lowercase: lower-case and strip accents before tokenizing, as uncased vocabularies want.
+        lowercase: lower-case before tokenizing, as uncased vocabularies want.
+        strip_accents: strip accents too; None for just when lower-casing, as BERT did.
         max_length: tokens at most, special ones included.
         pair: whether records hold a second text, under `text_pair`.
     """
@@ -44,6 +45,7 @@ class BertPreprocessor(Preprocessor):
         labels: Sequence[str],
         *,
         lowercase: bool = True,
+        strip_accents: bool | None = None,
         max_length: int = 128,
         pair: bool = False,
     ) -> None:
@@ -51,6 +53,7 @@ class BertPreprocessor(Preprocessor):
         self.vocabulary = tuple(vocabulary)
         self.labels = tuple(labels)
         self.lowercase = lowercase
+        self.strip_accents = lowercase if strip_accents is None else strip_accents
         self.max_length = max_length
         self.pair = pair
         self._texts = ("text", "text_pair") if pair else ("text",)
@@ -64,7 +67,9 @@ class BertPreprocessor(Preprocessor):
 
     def encode(self, record: Mapping[str, tf.Tensor]) -> Encoded:
         return {
-            name: self._tokenizer.tokenize(_normalize(record[name], self.lowercase))
+            name: self._tokenizer.tokenize(
+                _normalize(record[name], self.lowercase, self.strip_accents)
+            )
             for name in self._texts
         }
 
@@ -109,21 +114,27 @@ class BertPreprocessor(Preprocessor):
         return class_ids(self.labels, columns["label"])
 
     def state(self) -> tuple[dict[str, Any], dict[str, Sequence[str]]]:
-        arguments = {"lowercase": self.lowercase, "max_length": self.max_length, "pair": self.pair}
+        arguments = {
+            "lowercase": self.lowercase,
+            "strip_accents": self.strip_accents,
+            "max_length": self.max_length,
+            "pair": self.pair,
+        }
         return arguments, {"vocabulary": self.vocabulary, "labels": self.labels}
 
 
-def _normalize(texts: tf.Tensor, lowercase: bool) -> tf.Tensor:
+def _normalize(texts: tf.Tensor, lowercase: bool, strip_accents: bool) -> tf.Tensor:
     """Texts as the original BERT has them before it splits words.
 
     FastBertTokenizer's own cleaning differs: it folds full-width punctuation into ASCII, which
     Chinese vocabularies keep apart, and for cased ones splits words at invisible characters.
     """
-    if not lowercase:
-        return tf.strings.regex_replace(texts, _UNWANTED, "")
-    decomposed = tf_text.normalize_utf8(texts, "NFD")
-    stripped = tf.strings.regex_replace(decomposed, rf"{_UNWANTED}|\p{{Mn}}", "")
-    return tf.strings.lower(stripped, encoding="utf-8")
+    unwanted = _UNWANTED
+    if strip_accents:
+        texts = tf_text.normalize_utf8(texts, "NFD")
+        unwanted += r"|\p{Mn}"
+    texts = tf.strings.regex_replace(texts, unwanted, "")
+    return tf.strings.lower(texts, encoding="utf-8") if lowercase else texts
 
 
 def _longest_first(counts: list[tf.Tensor], room: int) -> list[tf.Tensor]:
@@ -142,7 +153,7 @@ def _longest_first(counts: list[tf.Tensor], room: int) -> list[tf.Tensor]:
 def read_vocabulary(path: Path) -> list[str]:
     """The tokens of a WordPiece vocabulary file, one a line."""
     try:
-        tokens = path.read_text("utf-8").splitlines()
+        tokens = path.read_text("utf-8").rstrip("\n").replace("\r\n", "\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: can't be read as a vocabulary: {error}") from None
     missing = [token for token in SPECIAL_TOKENS if token not in tokens]
@@ -164,7 +175,7 @@ def learn_vocabulary(records: Any, size: int, lowercase: bool = True) -> list[st
     counts: Counter[bytes] = Counter()
     for chunk in records.chunks():
         for name in chunk.columns.keys() & {"text", "text_pair"}:
-            texts = _normalize(tf.constant(chunk.columns[name]), lowercase)
+            texts = _normalize(tf.constant(chunk.columns[name]), lowercase, lowercase)
             counts.update(splitter.tokenize(texts).flat_values.numpy().tolist())
     frequent = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_WORDS]
     words = [(word.decode("utf-8", "replace"), count) for word, count in frequent]

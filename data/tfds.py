@@ -50,6 +50,7 @@ class TfdsTable:
     @cached_property
     def _prepared(self) -> tuple[Any, str]:
         """The data set's builder, with its files on the disk, and the split."""
+        builder = None
         try:
             import tensorflow_datasets
 
@@ -64,7 +65,7 @@ class TfdsTable:
             raise
         except Exception as error:
             raise DataError(
-                f"{self.name} is not in {builder.data_dir} and can't be prepared there "
+                f"{self.name} is not in {getattr(builder, 'data_dir', 'reach')} and can't be got "
                 f"({type(error).__name__}: {clip(str(error), 120)}); prepare it where there is a "
                 "network and name the folder with TFDS_DATA_DIR."
             ) from error

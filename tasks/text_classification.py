@@ -48,11 +48,12 @@ class TextClassification(Task[Data, BertClassifierConfig]):
         from data.text import BertPreprocessor, learn_vocabulary, read_vocabulary
         from zoo.presets import load_vocabulary
 
-        lowercase = True if config.lowercase is None else config.lowercase
+        lowercase, strip_accents = config.lowercase is not False, None
         if config.start:
             preset = load_vocabulary(config.start)
             tokens = list(preset.tokens)
-            lowercase = preset.lowercase if config.lowercase is None else config.lowercase
+            if config.lowercase is None:
+                lowercase, strip_accents = preset.lowercase, preset.strip_accents
         elif config.vocabulary:
             tokens = read_vocabulary(Path(config.vocabulary))
         else:
@@ -61,6 +62,7 @@ class TextClassification(Task[Data, BertClassifierConfig]):
             tokens,
             list(label_counts(records)),
             lowercase=lowercase,
+            strip_accents=strip_accents,
             max_length=config.max_length,
             pair="text_pair" in next(records.chunks(1)).columns,
         )

@@ -1,4 +1,4 @@
-"""KerasHub's BERT encoder, with what Hugging Face's configs can change and its constructor can't."""
+"""KerasHub's BERT encoder, with what Hugging Face's configs can change and its own can't."""
 
 from typing import Any, Literal
 

@@ -12,6 +12,7 @@ import keras_hub
 import tensorflow as tf
 
 from zoo.configs import BertClassifierConfig
+from zoo.errors import PresetError
 from zoo.layers.encoder import encode
 from zoo.presets import load_backbone
 
@@ -117,10 +118,14 @@ def bert_classifier(
         num_classes: width of the output.
         vocabulary_size: number of token ids; needed without a preset.
     """
-    preset = getattr(config, "start", config.preset)
-    if preset:
-        backbone = load_backbone(preset)
-    elif vocabulary_size:
+    if config.start:
+        backbone = load_backbone(config.start)
+        if config.max_length > backbone.max_sequence_length:
+            raise PresetError(
+                f"{config.start}: reads at most {backbone.max_sequence_length} tokens; "
+                f"lower max_length, which is {config.max_length}"
+            )
+    elif config.size and vocabulary_size:
         layers, width = SIZES[config.size]
         backbone = keras_hub.models.BertBackbone(
             vocabulary_size=vocabulary_size,

@@ -43,6 +43,13 @@ class BertClassifierConfig:
             raise PresetError(
                 f"preset {self.preset} and size {self.size}: a preset has its own size; give one"
             )
+        if self.vocabulary and not self.size:
+            raise PresetError(
+                f"vocabulary {self.vocabulary}: a preset has its own; give a size to train from "
+                "scratch with this one"
+            )
+        if self.vocabulary_size < 100:
+            raise PresetError(f"vocabulary_size {self.vocabulary_size}: must be at least 100")
         if not 3 <= self.max_length <= 512:
             raise PresetError(f"max_length {self.max_length}: must be from 3 to 512")
         if not 0 <= self.dropout < 1:

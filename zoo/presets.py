@@ -19,6 +19,7 @@ from zoo.errors import PresetError
 if TYPE_CHECKING:
     import keras
     import numpy as np
+
     from zoo.backbone import BertEncoder
 
 
@@ -121,6 +122,11 @@ def load_vocabulary(preset: str) -> Vocabulary:
         raise PresetError(
             f"{preset}: the vocabulary has {len(tokens)} tokens, but config.json says {known}; "
             "use the vocabulary that the weights were trained with"
+        )
+    if options.get("split_on_cjk") is False:
+        raise PresetError(
+            f"{preset}: its tokenizer keeps Chinese characters together, which can't be done in "
+            "the graph; choose another preset"
         )
     lowercase = options.get("lowercase")
     return Vocabulary(

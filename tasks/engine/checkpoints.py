@@ -1,13 +1,17 @@
 """What of a run is kept after each epoch, and what is read back to resume it."""
 
+import zipfile
 from typing import Any
 
 import keras
 
+from tasks.engine.errors import UsageError
 from tasks.engine.files import atomic_path
 from tasks.engine.run import Run
 
 History = list[dict[str, float]]
+
+_EPOCH = "epoch.txt"  # a member of last.keras
 
 
 class Checkpoints(keras.callbacks.Callback):
@@ -47,6 +51,9 @@ class Checkpoints(keras.callbacks.Callback):
         self._run.write_history(self._history)
         with atomic_path(self._run.last) as path:
             self.model.save(path)
+            # In the same file, so that weights and epoch can't disagree.
+            with zipfile.ZipFile(path, "a") as archive:
+                archive.writestr(_EPOCH, str(epoch + 1))
         if self._patience is not None and epoch + 1 - best >= self._patience:
             self.model.stop_training = True
 
@@ -78,7 +85,8 @@ def in_float32(config: Any) -> Any:
 def copy_weights(model: keras.Model, copy: keras.Model) -> None:
     """Copies a model's weights to its twin, the averaged ones where the optimizer keeps any."""
     averages = {}
-    optimizer = model.optimizer
+    # In mixed_float16 Keras wraps the optimizer in one that scales the loss.
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     if optimizer is not None and optimizer.use_ema:
         averaged = optimizer._model_variables_moving_average
         averages = {v.path: a for v, a in zip(model.trainable_variables, averaged, strict=True)}
@@ -86,12 +94,20 @@ def copy_weights(model: keras.Model, copy: keras.Model) -> None:
         target.assign(averages.get(source.path, source).numpy())
 
 
-def restore(model: keras.Model, run: Run, steps_per_epoch: int, accumulate: int) -> int:
+def restore(model: keras.Model, run: Run) -> int:
     """Loads the last checkpoint into a compiled model; returns the number of epochs it has seen."""
+    for remains in run.checkpoints.glob(".*.keras"):
+        remains.unlink()  # of a save that was killed
     if not run.last.exists():
         return 0
-    model.optimizer.build(model.trainable_variables)
-    model.load_weights(run.last)
-    # With accumulation, Keras rounds its count of updates down to whole ones.
-    steps = int(model.optimizer.iterations.numpy()) * accumulate
-    return -(-steps // steps_per_epoch)
+    try:
+        with zipfile.ZipFile(run.last) as archive:
+            epochs = int(archive.read(_EPOCH))
+        model.optimizer.build(model.trainable_variables)
+        model.load_weights(run.last)
+    except (zipfile.BadZipFile, ValueError, KeyError, OSError) as error:
+        raise UsageError(
+            f"{run.last}: damaged ({' '.join(str(error).split())[:200]}); "
+            f"delete {run.checkpoints} to train anew"
+        ) from None
+    return epochs

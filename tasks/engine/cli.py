@@ -20,6 +20,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
+import yaml
 from jsonargparse import ArgumentParser, set_parsing_settings
 
 from data.errors import DataError
@@ -52,14 +53,17 @@ def main(task_class: type[Task], arguments: Sequence[str] | None = None) -> NoRe
     except (UsageError, DataError, PresetError) as error:
         _fail(str(error))
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        print("interrupted; a run goes on after its last whole epoch", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
-        # Whoever read our output has had enough.
+        # Whoever read our output has had enough, which is fine for answers only.
         sys.stderr.close()
-        sys.exit(0)
+        sys.exit(0 if "predict" in sys.argv else 1)
     except Exception as error:
-        reason = _machine_refusal(error)
+        if type(error).__name__ == "ExportError":
+            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            sys.exit(1)
+        reason = _user_error_within(error) or _machine_refusal(error)
         if reason is None:
             raise
         _fail(reason)
@@ -73,12 +77,15 @@ def _run(task: Task, arguments: list[str]) -> None:
     arguments = _join_values(arguments, sections)
     earlier: dict[str, Any] = {}
     if verb != "train" and not {"-h", "--help"} & set(arguments):
-        earlier = _run_options(arguments)
+        arguments = _without_other_sections(arguments, sections)
+        earlier = _run_options(task, arguments)
         parser.set_defaults(
             {
                 f"{name}.{key}": value
-                for name in sections.keys() & earlier.keys() - {"run", "export"}
+                for name in sections.keys() & earlier.keys()
                 for key, value in earlier[name].items()
+                # Requests need not be written as the training files were.
+                if not (verb == "predict" and key in ("format", "header"))
             }
         )
     options = parser.parse_args(arguments)
@@ -106,15 +113,38 @@ def _config(task: Task, options: dict[str, Any]) -> Config:
     return Config(**parts, plain={"task": task.name, **plain})
 
 
-def _run_options(arguments: list[str]) -> dict[str, Any]:
-    """The config of the run that the arguments name, if they name one."""
+def _run_options(task: Task, arguments: list[str]) -> dict[str, Any]:
+    """The config of the run that the arguments name."""
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("--run.dir", dest="folder")
-    finder.add_argument("--config")
-    found = finder.parse_known_args(arguments)[0]
-    if found.folder is None and found.config is not None:
-        return Run.existing(str(Path(found.config).parent)).options()
-    return Run.existing(found.folder).options()
+    run = Run.existing(finder.parse_known_args(arguments)[0].folder)
+    run.require_task(task.name)
+    known = {
+        name: {field.name for field in fields(options)}
+        for name, options in _sections(task, "train").items()
+    }
+    return {
+        name: {key: value for key, value in part.items() if key in known[name]}
+        for name, part in run.options().items()
+        if name in known
+    }
+
+
+def _without_other_sections(arguments: list[str], sections: dict[str, type]) -> list[str]:
+    """`--config FILE`s cut down to the sections that the verb has: a run's config has them all."""
+    cut = []
+    for previous, argument in zip(["", *arguments], arguments, strict=False):
+        path = Path(argument)
+        if previous == "--config" and path.is_file():
+            try:
+                content = yaml.safe_load(path.read_text("utf-8"))
+            except (OSError, ValueError, yaml.YAMLError) as error:
+                raise UsageError(f"{path}: can't be read: {error}") from None
+            if isinstance(content, dict):
+                kept = {k: v for k, v in content.items() if k in ("task", *sections)}
+                argument = json.dumps(kept)
+        cut.append(argument)
+    return cut
 
 
 def _verb(task: Task, arguments: list[str]) -> tuple[str, list[str]]:
@@ -239,11 +269,18 @@ def _join_values(arguments: list[str], sections: dict[str, type]) -> list[str]:
     return joined
 
 
+def _user_error_within(error: BaseException) -> str | None:
+    """A mistake in streamed data, which tf.data hands on as text inside an error of its own."""
+    found = re.search(r"\bDataError: (.+)", str(error))
+    return found[1] if found else None
+
+
 def _machine_refusal(error: BaseException) -> str | None:
     """What to tell the user when the machine refused: a full disk, a read-only folder, ..."""
     if isinstance(error, OSError) and error.errno in _MACHINE_SAYS_NO:
         where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror or error}; free space or name a folder you can write to"
+        mend = "free space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "name another path"
+        return f"{where}{error.strerror or error}; {mend}"
     if "No space left on device" in str(error):  # as TensorFlow and HDF5 have it
         return "the disk is full; free space and give the same command again to go on"
     return None

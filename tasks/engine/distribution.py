@@ -21,7 +21,15 @@ def make_strategy(train: Train) -> tf.distribute.Strategy:
                 "or leave the strategy on auto"
             )
         return tf.distribute.get_strategy()
-    return tf.distribute.MirroredStrategy(_replica_devices(train.replicas, len(gpus)))
+    devices = _replica_devices(train.replicas, len(gpus))
+    if train.accumulate > 1 and len(devices) > 1:
+        raise UsageError(
+            "--train.accumulate works on one replica only (Keras can't update inside a condition "
+            "under several); raise --train.batch_size, or give --train.strategy default"
+        )
+    # Without GPUs there is nothing for the default's NCCL to talk to.
+    reduction = None if gpus else tf.distribute.ReductionToOneDevice()
+    return tf.distribute.MirroredStrategy(devices, cross_device_ops=reduction)
 
 
 def _replica_devices(replicas: int | None, gpus: int) -> list[str]:

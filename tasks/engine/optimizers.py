@@ -89,8 +89,9 @@ class AdamW(keras.optimizers.AdamW):
         return grads
 
     def _all_reduce_sum_gradients(self, grads_and_vars: list[Any]) -> list[Any]:
-        grads, variables = zip(*super()._all_reduce_sum_gradients(grads_and_vars), strict=True)
-        grads = [_deduplicated(g) if isinstance(g, tf.IndexedSlices) else g for g in grads]
+        pairs = super()._all_reduce_sum_gradients(grads_and_vars)
+        variables = [variable for _, variable in pairs]
+        grads = [_deduplicated(g) if isinstance(g, tf.IndexedSlices) else g for g, _ in pairs]
         if self.global_clipnorm:
             grads = self._clip_by_global_norm(grads)
         else:

@@ -1,5 +1,6 @@
 """The options that every task has besides its data and model; importable without TensorFlow."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,8 +19,8 @@ class Train:
     """Examples a step, over all replicas together."""
 
     learning_rate: float = 3e-4
-    """The highest learning rate of the schedule. 3e-4 suits small encoders such as minilm, 5e-5 base
-    and large ones."""
+    """The highest learning rate of the schedule. 3e-4 suits small encoders such as minilm, 5e-5
+    base and large ones."""
 
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     """How the learning rate falls after warmup."""
@@ -77,6 +78,13 @@ class Train:
             _require(name, getattr(self, name), "above 0", lambda value: value > 0)
         _require("weight_decay", self.weight_decay, "at least 0", lambda value: value >= 0)
         _require("ema", self.ema, "between 0 and 1", lambda value: 0 < value < 1)
+        _require("seed", self.seed, "from 0 to 4294967295", lambda value: 0 <= value < 2**32)
+        _require(
+            "profile",
+            self.profile,
+            "two steps, first and last, such as 20,30",
+            lambda value: re.fullmatch(r"[1-9]\d*(,[1-9]\d*)?", value) is not None,
+        )
         for name in ("warmup", "label_smoothing"):
             _require(name, getattr(self, name), "from 0 to below 1", lambda value: 0 <= value < 1)
 

@@ -59,11 +59,7 @@ class Run:
             return False
         earlier = flat(self.options())
         now = flat(options)
-        if earlier.get("task") != now["task"]:
-            raise UsageError(
-                f"{self.folder}: a run of the task {earlier.get('task')}, not of {now['task']}; "
-                "name another --run.dir"
-            )
+        self.require_task(now["task"])
         differing = [
             f"{key} is {now.get(key)}, was {earlier.get(key)}"
             for key in sorted(earlier.keys() | now.keys())
@@ -77,9 +73,21 @@ class Run:
         return True
 
     def begin(self, options: dict[str, Any]) -> None:
-        """Makes the folder a run's, by writing its config."""
+        """Makes the folder a run's, by writing its config.
+
+        Where it and its exports lie is left out, so that `--config` begins a new run like it.
+        """
+        kept = {name: part for name, part in options.items() if name not in ("run", "export")}
         with atomic_write(self.config_file) as file:
-            yaml.safe_dump(options, file, sort_keys=False, allow_unicode=True)
+            yaml.safe_dump(kept, file, sort_keys=False, allow_unicode=True)
+
+    def require_task(self, task: str) -> None:
+        """Raises UsageError if another task made the run."""
+        made_by = self.options().get("task")
+        if made_by != task:
+            raise UsageError(
+                f"{self.folder}: a run of the task {made_by}, not of {task}; name another --run.dir"
+            )
 
     def options(self) -> dict[str, Any]:
         """The config that the run was started with, by section."""
@@ -87,7 +95,9 @@ class Run:
             options = yaml.safe_load(self.config_file.read_text("utf-8"))
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise UsageError(f"{self.config_file}: can't be read: {_one_line(error)}") from None
-        if not isinstance(options, dict):
+        if not isinstance(options, dict) or not all(
+            isinstance(part, dict) for name, part in options.items() if name != "task"
+        ):
             raise UsageError(f"{self.config_file}: not a run's config")
         return options
 

@@ -40,7 +40,7 @@ def fit(
     """
     steps_per_epoch = -(-len(splits.train) // train.batch_size)
     _compile(model, objective, train, steps_per_epoch)
-    done = restore(model, run, steps_per_epoch, train.accumulate)
+    done = restore(model, run)
     history = run.history()[:done]
     monitor = f"val_{objective.monitor}" if splits.validation else objective.monitor
     if done >= train.epochs or _out_of_patience(history, monitor, objective.mode, train.patience):
@@ -92,7 +92,7 @@ def training_batches(
         encoded = EncodedRecords(records.columns, preprocessor)
         return encoded.training(train.batch_size, train.seed, first_epoch)
     return streamed_training(
-        records.chunks, preprocessor, train.batch_size, train.seed, shuffle_buffer
+        records.chunks, preprocessor, train.batch_size, train.seed, shuffle_buffer, first_epoch
     )
 
 

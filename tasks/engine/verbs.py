@@ -76,7 +76,7 @@ def train(task: Task, config: Config) -> None:
         "parameters": model.count_params(),
         "train": {
             "seconds": round(seconds, 3),
-            "examples_per_second": round(len(splits.train) * len(history) / seconds, 1),
+            "examples_per_second": round(len(splits.train) * len(history) / max(seconds, 1e-9), 1),
             "epochs": len(history),
             "examples": len(splits.train),
             "skipped": splits.train.skipped,
@@ -110,6 +110,7 @@ def _judge(
             logs = run.logs / split
     run.write_metrics(metrics)
     if judged is None:
+        write_report(run, metrics, history, {}, [], config.plain)
         return
     shown = len(judged.records)
     part = (judged.truth[:shown], judged.outputs[:shown], judged.records)
@@ -245,7 +246,7 @@ def _write_requests(run: Run, splits: Splits, count: int = 32) -> None:
 
 def _read_requests(run: Run) -> list[dict[str, np.ndarray]]:
     requests = []
-    for line in (run.assets / "requests.jsonl").read_text("utf-8").splitlines():
+    for line in (run.assets / "requests.jsonl").read_text("utf-8").split("\n")[:-1]:
         record = {
             name: base64.b64decode(cell["b64"]) if isinstance(cell, dict) else cell
             for name, cell in json.loads(line).items()

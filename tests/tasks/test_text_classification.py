@@ -18,6 +18,7 @@ import tensorflow as tf
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tasks.engine.checkpoints import Checkpoints
 from tasks.engine.cli import main
 from tasks.text_classification import TextClassification
 
@@ -107,10 +108,8 @@ def test_tensorboard_has_scalars_for_train_and_validation(trained):
 
 
 def test_the_config_repeats_the_run(trained, tmp_path):
-    config = yaml.safe_load((trained.folder / "config.yaml").read_text())
-    config["run"]["dir"], config["export"]["dir"] = str(tmp_path / "again"), None
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    assert run("train", "--config", tmp_path / "config.yaml") == 0
+    config = trained.folder / "config.yaml"
+    assert run("train", "--config", config, "--run.dir", tmp_path / "again") == 0
     again = json.loads((tmp_path / "again" / "metrics.json").read_text())
     assert again["test"]["accuracy"] == pytest.approx(trained.metrics["test"]["accuracy"], abs=0.1)
 
@@ -190,6 +189,15 @@ def test_a_run_of_another_task_is_refused(trained, tmp_path, capsys):
     (folder / "config.yaml").write_text(yaml.safe_dump({**config, "task": "images"}))
     assert run("train", *trained.options, "--run.dir", folder) == 2
     assert "a run of the task images, not of text_classification" in capsys.readouterr().err
+    for verb in ("evaluate", "predict", "export"):
+        assert run(verb, "--run.dir", folder) == 2
+        assert "a run of the task images" in capsys.readouterr().err
+
+
+def test_the_config_of_a_run_is_accepted_by_every_verb(trained, capsys):
+    options = ["--config", trained.folder / "config.yaml", "--run.dir", trained.folder]
+    assert run("evaluate", *options) == 0
+    assert run("predict", *options, "--input", trained.test) == 0
 
 
 def train_options(folder: Path, *more: object) -> list[object]:
@@ -207,20 +215,21 @@ def history(folder: Path) -> list[dict]:
     return [{k: v for k, v in epoch.items() if k not in timings} for epoch in epochs]
 
 
-def test_a_run_stopped_after_an_epoch_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch):
-    options = train_options(tmp_path, "--model.dropout", 0.1)
-    assert run("train", *options, "--run.dir", tmp_path / "whole") == 0
-
-    from tasks.engine.checkpoints import Checkpoints
-
+def stop_in_second_epoch(monkeypatch):
     keep = Checkpoints.on_epoch_end
 
-    def stop_in_second_epoch(self, epoch, logs=None):
+    def stop(self, epoch, logs=None):
         if epoch == 1:
             raise KeyboardInterrupt
         keep(self, epoch, logs)
 
-    monkeypatch.setattr(Checkpoints, "on_epoch_end", stop_in_second_epoch)
+    monkeypatch.setattr(Checkpoints, "on_epoch_end", stop)
+
+
+def test_a_run_stopped_after_an_epoch_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch):
+    options = train_options(tmp_path, "--model.dropout", 0.1)
+    assert run("train", *options, "--run.dir", tmp_path / "whole") == 0
+    stop_in_second_epoch(monkeypatch)
     assert run("train", *options, "--run.dir", tmp_path / "stopped") == 130
     monkeypatch.undo()
     assert run("train", *options, "--run.dir", tmp_path / "stopped") == 0
@@ -276,11 +285,18 @@ def test_pairs_of_texts_are_classified_and_served(tmp_path):
     assert answer["label"].numpy()[0].lower() in (b"true", b"false")
 
 
-def test_data_larger_than_the_memory_limit_is_streamed(tmp_path):
-    options = train_options(tmp_path, "--data.memory_limit_mb", 0, "--run.dir", tmp_path / "run")
-    assert run("train", *options) == 0
-    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+def test_data_larger_than_the_memory_limit_is_streamed_and_stopped_runs_go_on(
+    tmp_path, monkeypatch
+):
+    options = train_options(tmp_path, "--data.memory_limit_mb", 0, "--train.epochs", 2)
+    assert run("train", *options, "--run.dir", tmp_path / "whole") == 0
+    metrics = json.loads((tmp_path / "whole" / "metrics.json").read_text())
     assert metrics["train"]["examples"] == 54 and metrics["validation"]["examples"] == 6
+    stop_in_second_epoch(monkeypatch)
+    assert run("train", *options, "--run.dir", tmp_path / "stopped") == 130
+    monkeypatch.undo()
+    assert run("train", *options, "--run.dir", tmp_path / "stopped") == 0
+    assert history(tmp_path / "stopped") == history(tmp_path / "whole")
 
 
 def test_help_is_answered_without_tensorflow(tmp_path):
@@ -341,6 +357,12 @@ def test_a_killed_run_goes_on_when_its_command_is_given_again(tmp_path):
         ('text,label\n"a,x\nb,y\n', "", "reviews.csv"),
         ("text,label\na,x\n,y\n", "", "row 3"),
         ("text,label\na,x\nb,y\n", "--train.epochs 0", "must be at least 1"),
+        ("text,label\na,x\nb,y\n", "--train.profile x", "two steps"),
+        ("text,label\na,x\nb,y\n", "--train.seed -1", "from 0"),
+        ("text,label\na,x\nb,y\n", "--data.shuffle_buffer 0", "at least 1"),
+        ("text,label\na,x\nb,y\n", "--model.vocabulary v.txt", "give a size"),
+        ("text,label\na,x\nb,y\n", "--train.accumulate 2 --train.replicas 2", "one replica"),
+        ("text,label\na,x\nb,y\n", "--data.test sample", "held out by itself"),
         ("text,label\na,x\nb,y\n", "--model.size huge", "not one of tiny"),
         ("text,label\na,x\nb,y\n", "--model.preset nowhere/at/all", "nowhere/at/all"),
         ("text,label\na,x\nb,y\n", "--model.preset minilm --model.size tiny", "give one"),

@@ -21,7 +21,7 @@ def test_a_new_folder_is_free(tmp_path):
 
 def test_the_same_options_resume(run):
     assert run.resumable(OPTIONS)
-    assert run.options() == OPTIONS
+    assert run.options() == {name: OPTIONS[name] for name in ("task", "train")}
 
 
 def test_options_that_change_nothing_may_differ(run):
@@ -30,7 +30,7 @@ def test_options_that_change_nothing_may_differ(run):
 
 
 def test_other_options_are_refused_one_by_one(run):
-    with pytest.raises(UsageError, match="train.epochs is 4, was 3"):
+    with pytest.raises(UsageError, match=r"train\.epochs is 4, was 3"):
         run.resumable({**OPTIONS, "train": {"epochs": 4, "profile": None}})
 
 
@@ -48,7 +48,7 @@ def test_a_damaged_config_is_an_error_in_one_line(run):
 
 
 def test_a_folder_that_is_not_a_run_is_said_to_be_none(tmp_path):
-    with pytest.raises(UsageError, match="no config.yaml"):
+    with pytest.raises(UsageError, match=r"no config\.yaml"):
         Run.existing(str(tmp_path))
 
 
