@@ -11,18 +11,19 @@ demo: .venv/installed
 	$(BIN)/python -m tasks.text_classification
 
 test: .venv/installed-test lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-.venv/bin/python:
+.venv/bin/pip:
+	@command -v $(PYTHON) >/dev/null || { echo "error: there is no $(PYTHON); give another: make PYTHON=python3.12" >&2; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: needs Python 3.11 or newer, $(PYTHON) is older; give another: make PYTHON=python3.12" >&2; exit 2; }
 	$(PYTHON) -m venv .venv
 
-.venv/installed: pyproject.toml | .venv/bin/python
+.venv/installed: pyproject.toml | .venv/bin/pip
 	@echo "installing into .venv (TensorFlow is large: this takes a minute or two)"
 	$(PIP) -e .
 	@touch $@

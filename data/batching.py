@@ -98,7 +98,10 @@ def streamed_training(
     records = _from_chunks(chunks, preprocessor, names)
 
     def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
-        mixed = tf.random.experimental.stateless_fold_in([tf.cast(seed, tf.int64), 0], epoch)[0]
+        key = tf.stack([tf.cast(seed, tf.int64), epoch])
+        mixed = tf.random.stateless_uniform([], key, maxval=2**31 - 1, dtype=tf.int64)
+        # Of this function's graph: with a global seed of 0, `shuffle` would compare ours with 0.
+        tf.random.set_seed(1)
         shuffled = records.shuffle(shuffle_buffer, seed=mixed, reshuffle_each_iteration=False)
         windows = shuffled.batch(WINDOW * batch_size).enumerate()
         return windows.flat_map(lambda index, window: window_batches(mixed + index, *window))

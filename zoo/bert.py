@@ -11,6 +11,7 @@ import keras
 import keras_hub
 import tensorflow as tf
 
+from zoo.backbone import BertEncoder
 from zoo.configs import BertClassifierConfig
 from zoo.errors import PresetError
 from zoo.layers.encoder import encode
@@ -127,7 +128,7 @@ def bert_classifier(
             )
     elif config.size and vocabulary_size:
         layers, width = SIZES[config.size]
-        backbone = keras_hub.models.BertBackbone(
+        backbone = BertEncoder(
             vocabulary_size=vocabulary_size,
             num_layers=layers,
             num_heads=width // 64,
@@ -137,4 +138,6 @@ def bert_classifier(
         )
     else:
         raise ValueError("a model without a preset needs a vocabulary_size")
+    if config.encoder_dropout is not None:
+        backbone.dropout = config.encoder_dropout
     return BertClassifier(backbone, num_classes, config.pooling, config.dropout)

@@ -38,6 +38,9 @@ class BertClassifierConfig:
     dropout: float = 0.1
     """Share of the pooled features dropped in training, 0 to 1."""
 
+    encoder_dropout: float | None = None
+    """Dropout inside the encoder, 0 to 1; by default the preset's own, and 0.1 from scratch."""
+
     def __post_init__(self) -> None:
         if self.preset and self.size:
             raise PresetError(
@@ -52,8 +55,9 @@ class BertClassifierConfig:
             raise PresetError(f"vocabulary_size {self.vocabulary_size}: must be at least 100")
         if not 3 <= self.max_length <= 512:
             raise PresetError(f"max_length {self.max_length}: must be from 3 to 512")
-        if not 0 <= self.dropout < 1:
-            raise PresetError(f"dropout {self.dropout}: must be from 0 to below 1")
+        for name in ("dropout", "encoder_dropout"):
+            if not 0 <= (getattr(self, name) or 0) < 1:
+                raise PresetError(f"{name} {getattr(self, name)}: must be from 0 to below 1")
 
     @property
     def start(self) -> str | None:

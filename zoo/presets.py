@@ -32,7 +32,6 @@ class Vocabulary:
 
     tokens: tuple[str, ...]
     lowercase: bool
-    split_on_cjk: bool = True  # each Chinese character is a word of its own
     strip_accents: bool | None = None  # None: if lowercase
 
 
@@ -132,7 +131,6 @@ def load_vocabulary(preset: str) -> Vocabulary:
     return Vocabulary(
         tokens=tokens,
         lowercase=_looks_uncased(tokens) if lowercase is None else bool(lowercase),
-        split_on_cjk=options.get("split_on_cjk") is not False,
         strip_accents=options.get("strip_accents"),
     )
 

@@ -83,7 +83,7 @@ class TensorBoard(keras.callbacks.Callback):
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         optimizer = self.model.optimizer
         accumulated = getattr(optimizer, "gradient_accumulation_steps", None) or 1
-        self._step = int(optimizer.iterations) * accumulated
+        self._step = int(optimizer.iterations.numpy()) * accumulated
         self._session_batches = 0
         self._session, self._started = None, time.time()
         if self.inputs is not None and self._step == 0:
@@ -133,7 +133,9 @@ class TensorBoard(keras.callbacks.Callback):
     def _write_batch(self, logs: Mapping[str, Any], step: int, since: float) -> None:
         """Writes the logs, and the speed since the given step and time."""
         values = {name: float(value) for name, value in logs.items()}
-        values["learning_rate"] = float(self.model.optimizer.learning_rate)
+        values["learning_rate"] = float(
+            keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
+        )
         now = time.perf_counter()  # after the values, for which the device had to finish
         values["examples_per_second"] = (self._step - step) * self.batch_size / (now - since)
         self._mark = self._step, now

@@ -103,6 +103,9 @@ def evaluation_batches(
     if isinstance(records, Records):
         return EncodedRecords(records.columns, preprocessor).evaluation(batch_size)
     dataset = streamed_evaluation(records.chunks, preprocessor, batch_size)
+    # Keras warns about data that ran out unless it knows when it will.
+    steps = -(-len(records) // batch_size)
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps))
     return dataset, np.arange(len(records))
 
 
@@ -150,7 +153,9 @@ class EpochLogs(keras.callbacks.Callback):
         seconds = self._seconds or time.perf_counter() - self._begin
         # Keras hands the same dict to the callbacks that follow.
         assert logs is not None
-        logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+        logs["learning_rate"] = float(
+            keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
+        )
         logs["seconds"] = seconds
         logs["examples_per_second"] = self._examples / seconds
 

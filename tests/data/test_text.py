@@ -153,10 +153,10 @@ def test_an_unknown_label_is_an_error_that_names_it():
 
 
 def test_a_vocabulary_can_be_learned_from_the_records_and_has_the_special_tokens(tmp_path):
-    records = Records({"text": np.array(["hello world", "hello there"] * 3, object)})
-    vocabulary = learn_vocabulary(records, size=40)
+    records = Records({"text": np.array(["hello world", "hello there"] * 30, object)})
+    vocabulary = learn_vocabulary(records, size=100)
     assert vocabulary[:4] == ["[PAD]", "[UNK]", "[CLS]", "[SEP]"] and "hello" in vocabulary
-    assert learn_vocabulary(records, size=40) == vocabulary
+    assert learn_vocabulary(records, size=100) == vocabulary
     (tmp_path / "vocabulary.txt").write_text("\n".join(vocabulary))
     assert read_vocabulary(tmp_path / "vocabulary.txt") == vocabulary
 

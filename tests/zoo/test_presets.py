@@ -109,7 +109,7 @@ def test_a_vocabulary_is_the_same_from_a_text_file_and_from_tokenizer_json(tiny)
     (tiny / "vocab.txt").unlink()
     assert load_vocabulary(str(tiny)) == from_text
     assert from_text.tokens[:5] == ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-    assert (from_text.lowercase, from_text.split_on_cjk) == (True, True)
+    assert from_text.lowercase
 
 
 def test_a_vocabulary_keeps_lines_that_look_odd(tiny):
@@ -119,9 +119,11 @@ def test_a_vocabulary_keeps_lines_that_look_odd(tiny):
 
 
 def test_tokenizer_options_come_from_the_config_then_tokenizer_json_then_the_tokens(tiny):
-    edit(tiny / "tokenizer_config.json", do_lower_case=False, tokenize_chinese_chars=False)
-    vocabulary = load_vocabulary(str(tiny))
-    assert (vocabulary.lowercase, vocabulary.split_on_cjk) == (False, False)
+    edit(tiny / "tokenizer_config.json", do_lower_case=False)
+    assert not load_vocabulary(str(tiny)).lowercase
+    edit(tiny / "tokenizer_config.json", tokenize_chinese_chars=False)
+    with pytest.raises(PresetError, match="keeps Chinese characters together"):
+        load_vocabulary(str(tiny))
     (tiny / "tokenizer_config.json").unlink()
     edit(tiny / "tokenizer.json", normalizer={"lowercase": False, "strip_accents": True})
     vocabulary = load_vocabulary(str(tiny))
