@@ -1,0 +1,1 @@
+"""The tasks: one module each, runnable as `python -m tasks.NAME`."""
