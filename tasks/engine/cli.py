@@ -24,7 +24,7 @@ import yaml
 from jsonargparse import ArgumentParser, set_parsing_settings
 
 from data.errors import DataError
-from tasks.engine.errors import UsageError
+from tasks.engine.errors import ExportError, UsageError
 from tasks.engine.memory import keep_freed_memory
 from tasks.engine.options import Config, ExportOptions, RunOptions, Train
 from tasks.engine.quiet import quiet_imports
@@ -52,17 +52,15 @@ def main(task_class: type[Task], arguments: Sequence[str] | None = None) -> NoRe
         _run(task_class(), list(sys.argv[1:] if arguments is None else arguments))
     except (UsageError, DataError, PresetError) as error:
         _fail(str(error))
+    except ExportError as error:
+        _fail(str(error), code=1)
     except KeyboardInterrupt:
         print("interrupted; a run goes on after its last whole epoch", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
-        # Whoever read our output has had enough, which is fine for answers only.
-        sys.stderr.close()
-        sys.exit(0 if "predict" in sys.argv else 1)
+        sys.stderr.close()  # whoever read our output is gone
+        sys.exit(1)
     except Exception as error:
-        if type(error).__name__ == "ExportError":
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-            sys.exit(1)
         reason = _user_error_within(error) or _machine_refusal(error)
         if reason is None:
             raise
@@ -286,6 +284,6 @@ def _machine_refusal(error: BaseException) -> str | None:
     return None
 
 
-def _fail(message: str) -> NoReturn:
+def _fail(message: str, code: int = 2) -> NoReturn:
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(code)

@@ -34,11 +34,9 @@ def evaluate(
     """Runs a model over records, once each."""
     dataset, order = evaluation_batches(records, preprocessor, batch_size)
     outputs = model.predict(dataset, verbose=1 if sys.stdout.isatty() else 0)
-    in_order = np.empty_like(outputs)
-    in_order[order] = outputs
     truth = np.concatenate([preprocessor.targets(chunk.columns) for chunk in records.chunks()])
     shown = records if isinstance(records, Records) else next(records.chunks(_SHOWN))
-    return Evaluation(truth, in_order, shown)
+    return Evaluation(truth, _in_order(outputs, order), shown)
 
 
 def features(
@@ -51,9 +49,7 @@ def features(
     # As Keras does: autograph would rewrite, and break, gradients written by hand.
     compute = tf.function(lambda inputs: model.features(inputs), autograph=False)
     rows = np.concatenate([compute(inputs).numpy() for inputs, _ in dataset])
-    in_order = np.empty_like(rows)
-    in_order[order] = rows
-    return in_order
+    return _in_order(rows, order)
 
 
 def environment(precision: str, strategy: tf.distribute.Strategy) -> dict[str, Any]:
@@ -70,6 +66,13 @@ def environment(precision: str, strategy: tf.distribute.Strategy) -> dict[str, A
         "strategy": type(strategy).__name__,
         "replicas": strategy.num_replicas_in_sync,
     }
+
+
+def _in_order(rows: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Rows of which `order` says which record each is, back in the records' order."""
+    in_order = np.empty_like(rows)
+    in_order[order] = rows
+    return in_order
 
 
 def _cpus() -> int:

@@ -19,15 +19,12 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.types.experimental import ConcreteFunction
 
+from tasks.engine.errors import ExportError
 from tasks.engine.export_check import graph_problems, quiet_tensorflow, replay_problems
 from tasks.engine.files import atomic_folder
 from tasks.engine.warmup import write_warmup
 
 MODEL_CARD = "model_card.md"
-
-
-class ExportError(RuntimeError):
-    """The model must not be published; the message says all that speaks against it."""
 
 
 def export(

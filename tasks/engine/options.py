@@ -1,6 +1,5 @@
 """The options that every task has besides its data and model; importable without TensorFlow."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -79,12 +78,8 @@ class Train:
         _require("weight_decay", self.weight_decay, "at least 0", lambda value: value >= 0)
         _require("ema", self.ema, "between 0 and 1", lambda value: 0 < value < 1)
         _require("seed", self.seed, "from 0 to 4294967295", lambda value: 0 <= value < 2**32)
-        _require(
-            "profile",
-            self.profile,
-            "two steps, first and last, such as 20,30",
-            lambda value: re.fullmatch(r"[1-9]\d*(,[1-9]\d*)?", value) is not None,
-        )
+        if self.profile is not None:
+            profiled_steps(self.profile)
         for name in ("warmup", "label_smoothing"):
             _require(name, getattr(self, name), "from 0 to below 1", lambda value: 0 <= value < 1)
 
@@ -116,6 +111,21 @@ class Config:
     run: RunOptions
     export: ExportOptions
     plain: dict[str, Any]  # the same as dicts, as config.yaml has them
+
+
+def profiled_steps(profile: str) -> tuple[int, int]:
+    """The first and last step, counted from 1, that `20,30` or `20` means."""
+    try:
+        numbers = [int(part) for part in profile.split(",")]
+        first, last = numbers[0], numbers[-1]
+        if len(numbers) > 2 or not 1 <= first <= last:
+            raise ValueError
+    except ValueError:
+        message = (
+            f"--train.profile {profile}: give two steps, the first and last batch, such as 20,30"
+        )
+        raise UsageError(message) from None
+    return first, last
 
 
 def _require(name: str, value: Any, what: str, holds: Callable[[Any], bool]) -> None:

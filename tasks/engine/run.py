@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,11 +120,11 @@ class Run:
             json.dump(history, file, indent=1)
 
 
-def flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested dicts as one, with dotted keys."""
     result: dict[str, Any] = {}
     for key, value in options.items():
-        if isinstance(value, dict):
+        if isinstance(value, Mapping):
             result |= flat(value, f"{prefix}{key}.")
         else:
             result[prefix + key] = value

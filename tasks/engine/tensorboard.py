@@ -20,9 +20,10 @@ from tensorboard.plugins.hparams import api as hparams_api
 from tensorboard.plugins.hparams import api_pb2, summary
 from tensorboard.plugins.projector import ProjectorConfig
 
-from tasks.engine.errors import UsageError
 from tasks.engine.files import atomic_write
 from tasks.engine.markdown import one_line
+from tasks.engine.options import profiled_steps
+from tasks.engine.run import flat
 
 
 class TensorBoard(keras.callbacks.Callback):
@@ -60,10 +61,13 @@ class TensorBoard(keras.callbacks.Callback):
         super().__init__()
         self.logdir = Path(logdir)
         self.batch_size = batch_size
-        self.hparams = _flat(hparams or {})
+        self.hparams = {
+            name: value if isinstance(value, bool | int | float) else str(value)
+            for name, value in flat(hparams or {}).items()
+        }
         self.inputs = inputs
         self.update_freq = update_freq
-        self.profile = _batches(profile) if profile else (0, 0)  # batches count from 1
+        self.profile = profiled_steps(profile) if profile else (0, 0)  # batches count from 1
         self._writers: dict[str, Any] = {}
         self._step = 0  # batches trained so far, in all sessions
         self._epoch_start = 0
@@ -204,26 +208,3 @@ def write_projector(
     )
     with atomic_write(config_file) as file:
         file.write(text_format.MessageToString(config))
-
-
-def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The options by dotted name, with values of the kinds that hparams has."""
-    flat: dict[str, Any] = {}
-    for key, value in options.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value if isinstance(value, bool | int | float) else str(value)
-    return flat
-
-
-def _batches(profile: str) -> tuple[int, int]:
-    try:
-        numbers = [int(part) for part in profile.split(",")]
-        first, last = numbers[0], numbers[-1]
-        if len(numbers) > 2 or not 1 <= first <= last:
-            raise ValueError
-    except ValueError:
-        message = f"--train.profile {profile}: give the first and last batch, such as 10,20"
-        raise UsageError(message) from None
-    return first, last

@@ -35,7 +35,7 @@ def fit(
 
     Args:
         model: made under the strategy that is in scope.
-        hparams: the flat config, for TensorBoard.
+        hparams: the config by section, for TensorBoard.
         shuffle_buffer: records that streamed training data is shuffled through.
     """
     steps_per_epoch = -(-len(splits.train) // train.batch_size)

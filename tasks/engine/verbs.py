@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from tasks.engine.files import atomic_write
 from tasks.engine.model_card import model_card
 from tasks.engine.options import Config
 from tasks.engine.report import write_report
-from tasks.engine.run import Run, flat
+from tasks.engine.run import Run
 from tasks.engine.task import Objective, Task
 from tasks.engine.tensorboard import write_projector
 from tasks.engine.training import AnyRecords, fit
@@ -67,7 +68,7 @@ def train(task: Task, config: Config) -> None:
             preprocessor,
             config.train,
             run,
-            hparams=flat(config.plain),
+            hparams=config.plain,
             shuffle_buffer=config.data.shuffle_buffer,
         )
     seconds = sum(epoch["seconds"] for epoch in history)
@@ -162,10 +163,14 @@ def predict(task: Task, config: Config, source: str) -> None:
     run = Run.existing(config.run.dir)
     serve = _signatures(task, run).functions()["serving_default"]
     names = serve.structured_input_signature[1]
-    for records in task.source(config.data).requests(source):
-        inputs = {name: tf.constant(records.columns[name]) for name in names}
-        for answer in _rows(serve(**inputs)):
-            print(json.dumps(answer, ensure_ascii=False), flush=True)
+    try:
+        for records in task.source(config.data).requests(source):
+            inputs = {name: tf.constant(records.columns[name]) for name in names}
+            for answer in _rows(serve(**inputs)):
+                print(json.dumps(answer, ensure_ascii=False), flush=True)
+    except BrokenPipeError:
+        # Whoever read the answers has had enough; Python would fail to flush the rest at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def export_run(task: Task, config: Config) -> None:
@@ -215,7 +220,7 @@ def _show_served(published: Path, request: dict[str, np.ndarray]) -> None:
 
 def _signatures(task: Task, run: Run) -> Any:
     preprocessor = Preprocessor.load(run.assets)
-    assets = [path for path in sorted(run.assets.glob("*.txt")) if path.name != "labels.txt"]
+    assets = sorted(run.assets.glob("*.txt"))  # labels.txt among them
     return task.signatures(_load_model(run), preprocessor, assets)
 
 

@@ -360,6 +360,7 @@ def test_a_killed_run_goes_on_when_its_command_is_given_again(tmp_path):
         ("text,label\na,x\n,y\n", "", "row 3"),
         ("text,label\na,x\nb,y\n", "--train.epochs 0", "must be at least 1"),
         ("text,label\na,x\nb,y\n", "--train.profile x", "two steps"),
+        ("text,label\na,x\nb,y\n", "--train.profile 20,10", "two steps"),
         ("text,label\na,x\nb,y\n", "--train.seed -1", "from 0"),
         ("text,label\na,x\nb,y\n", "--data.shuffle_buffer 0", "at least 1"),
         ("text,label\na,x\nb,y\n", "--model.vocabulary v.txt", "give a size"),

@@ -13,7 +13,8 @@ import pytest
 import tensorflow as tf
 import tensorflow_text as tf_text
 
-from tasks.engine.export import MODEL_CARD, ExportError, export
+from tasks.engine.errors import ExportError
+from tasks.engine.export import MODEL_CARD, export
 from tasks.engine.export_check import check, replay_problems
 from tasks.engine.model_card import curl_line, model_card, python_lines
 from tasks.engine.signatures import ClassifierSignatures
