@@ -84,7 +84,8 @@ class TextClassification(Task[Data, BertClassifierConfig]):
 
         texts = ["text", "text_pair"] if preprocessor.pair else ["text"]
         inputs = {name: tf.TensorSpec([None], tf.string, name) for name in texts}
-        return ClassifierSignatures(model, preprocessor, inputs, preprocessor.labels, assets)
+        serve = model.for_serving()
+        return ClassifierSignatures(serve, preprocessor, inputs, preprocessor.labels, assets)
 
 
 if __name__ == "__main__":

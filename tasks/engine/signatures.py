@@ -12,7 +12,6 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import keras
 import tensorflow as tf
 from tensorflow.types.experimental import ConcreteFunction
 
@@ -39,7 +38,7 @@ class ClassifierSignatures(tf.Module):
 
     def __init__(
         self,
-        model: keras.Model,
+        model: Callable[[Record], tf.Tensor],
         preprocessor: tf.Module,
         inputs: Mapping[str, tf.TensorSpec],
         labels: Sequence[str],
@@ -48,7 +47,8 @@ class ClassifierSignatures(tf.Module):
         """Wires the parts together.
 
         Args:
-            model: `model(preprocessed, training=False)` gives logits, [B, C], of any float type.
+            model: `model(preprocessed)` gives logits, [B, C], of any float type: a Keras model, or
+                what its `for_serving` returns.
             preprocessor: `preprocessor(record)` turns a batch of raw records, a dict of tensors
                 keyed as `inputs`, into the model's inputs, with TensorFlow ops alone.
             inputs: The raw inputs by name; the first dimension is the batch, None.
@@ -129,11 +129,11 @@ def parse_examples(serialized: tf.Tensor, inputs: Mapping[str, tf.TensorSpec]) -
 
 
 def _probabilities_function(
-    model: keras.Model, preprocessor: tf.Module, classes: int
+    model: Callable[[Record], tf.Tensor], preprocessor: tf.Module, classes: int
 ) -> Callable[[Record], tf.Tensor]:
     def probabilities(record: Record) -> tf.Tensor:
         # float32 before the softmax: the model may compute in half precision, an answer may not.
-        logits = tf.cast(model(preprocessor(record), training=False), tf.float32)
+        logits = tf.cast(model(preprocessor(record)), tf.float32)
         if logits.shape[-1] != classes:
             raise ValueError(f"the model has {logits.shape[-1]} outputs for {classes} labels")
         return tf.nn.softmax(logits)

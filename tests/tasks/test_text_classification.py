@@ -248,8 +248,10 @@ def test_two_deterministic_runs_with_one_seed_are_equal_bit_for_bit(tmp_path):
 
 def test_two_replicas_have_the_losses_of_one(tmp_path):
     options = train_options(
-        tmp_path, "--model.encoder_dropout", 0, "--train.batch_size", 18
-    )  # 54 in train: three whole batches
+        tmp_path,
+        *("--model.encoder_dropout", 0, "--train.batch_size", 18),  # 54 in train: 3 whole batches
+        *("--train.precision", "float32"),
+    )
     options = [option for option in options if option not in ("--train.deterministic", "true")]
     assert run("train", *options, "--run.dir", tmp_path / "one") == 0
     mirrored = ["--train.strategy", "mirrored", "--train.replicas", 2]

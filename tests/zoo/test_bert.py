@@ -8,6 +8,7 @@ import tensorflow as tf
 from zoo.backbone import BertEncoder
 from zoo.bert import BertClassifier, bert_classifier
 from zoo.configs import BertClassifierConfig
+from zoo.saving import load_model
 
 
 def tiny_backbone(dropout=0.0, **kwargs):
@@ -147,6 +148,29 @@ def test_fit_trains_every_weight_it_counts_without_a_warning(recwarn):
     model.fit(batch(), np.array([0, 1, 2]), verbose=0)
     assert not [w for w in recwarn if "radient" in str(w.message)]
     assert all((w.numpy() != b).any() for w, b in zip(model.trainable_weights, before, strict=True))
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean", "max"])
+def test_the_serving_form_answers_as_the_model_did_when_it_was_made(pooling):
+    model = BertClassifier(tiny_backbone(), 3, pooling)
+    before = model(batch()).numpy()
+    serve = model.for_serving()
+    np.testing.assert_allclose(serve(batch()), before, rtol=1e-5, atol=1e-6)
+    for weight in model.backbone.transformer_layers[0].weights:
+        weight.assign_add(tf.ones_like(weight))
+    assert not np.allclose(model(batch()), before)
+    np.testing.assert_allclose(serve(batch()), before, rtol=1e-5, atol=1e-6)
+
+
+def test_a_model_trained_in_half_precision_is_loaded_to_compute_in_full(tmp_path):
+    half = BertClassifier(tiny_backbone(dtype="mixed_bfloat16"), 3)
+    half.save(tmp_path / "model.keras")
+    loaded = load_model(tmp_path / "model.keras")
+    assert {layer.dtype_policy.name for layer in loaded._flatten_layers()} == {"float32"}
+    full = BertClassifier(tiny_backbone(), 3)
+    full.set_weights(half.get_weights())
+    np.testing.assert_allclose(loaded(batch()), full(batch()), rtol=1e-5, atol=1e-6)
+    assert not np.allclose(half(batch()), full(batch()), rtol=1e-5, atol=1e-6)
 
 
 def test_the_exported_function_takes_any_batch_and_length(tmp_path):

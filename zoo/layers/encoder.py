@@ -1,9 +1,9 @@
 """A lean forward pass over the weights of a KerasHub `BertBackbone`.
 
-The backbone owns the weights, so that its checkpoints load, and stays the reference: `encode` gives
-its `sequence_output` (tests/zoo/test_bert.py compares values and gradients). What is saved: tokens
-are the rows of one matrix, so every dense layer is a plain matrix product that TensorFlow fuses
-with its bias; the dropout of all layers comes from two draws; see `zoo.layers.fused` for the rest.
+The backbone stays the reference: `encode` gives its `sequence_output` (tests/zoo/test_bert.py
+compares values and gradients). What is saved: tokens are the rows of one matrix, so every dense
+layer is a plain matrix product that TensorFlow fuses with its bias; query, key and value are one
+product; the dropout of all layers comes from two draws; see `zoo.layers.fused` for the rest.
 """
 
 from collections.abc import Mapping
@@ -12,54 +12,55 @@ import keras
 import tensorflow as tf
 
 from zoo.layers import fused
+from zoo.layers.encoder_weights import EncoderWeights, Layer, Norm
 
 
 def encode(
-    backbone: keras.Model,
+    weights: EncoderWeights,
     inputs: Mapping[str, tf.Tensor],
     dtype: tf.DType,
-    seed: tf.Tensor | None = None,
     training: bool = False,
+    dropout: float = 0.0,
+    seed: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Runs the encoder of Devlin et al. 2018, section 3.
 
     Args:
-        backbone: a `keras_hub.models.BertBackbone`.
+        weights: of a `keras_hub.models.BertBackbone`, in `dtype`.
         inputs: int32 (batch, length) `token_ids`, `segment_ids` and `padding_mask`, 1 on
             real tokens.
         dtype: float dtype to compute in; layer norms compute in float32.
+        training: whether gradients are wanted; if so, `dropout` applies.
+        dropout: share of hidden and attention values dropped.
         seed: int (2,), needed when there is dropout to do.
-        training: applies the backbone's dropout.
 
     Returns:
         Token vectors, (batch, length, width) in `dtype`.
     """
     batch, length = _shape(inputs["token_ids"])
-    width, layers = backbone.hidden_dim, backbone.transformer_layers
-    rate = backbone.dropout if training else 0.0
+    width, layers = weights.tokens.shape[-1], weights.layers
     hidden_keep, attention_keep = [None] * (2 * len(layers) + 1), [None] * len(layers)
-    if rate:
+    if training and dropout:
         shape = [2 * len(layers) + 1, batch * length, width]
-        hidden_keep = tf.unstack(fused.dropout_factors(shape, rate, seed, dtype))
-        shape = [len(layers), batch, backbone.num_heads, length, length]
-        attention_keep = tf.unstack(fused.dropout_factors(shape, rate, tf.add(seed, [1, 0]), dtype))
+        hidden_keep = tf.unstack(fused.dropout_factors(shape, dropout, seed, dtype))
+        shape = [len(layers), batch, layers[0].heads, length, length]
+        seed = tf.add(seed, [1, 0])
+        attention_keep = tf.unstack(fused.dropout_factors(shape, dropout, seed, dtype))
 
     # Added to attention scores: nothing for real tokens, a number too low to matter for padding.
     lowest = -3e4 if dtype == tf.float16 else -1e9
     hidden = (1.0 - tf.cast(inputs["padding_mask"], dtype)) * lowest
     bias = hidden[:, tf.newaxis, tf.newaxis, :]
 
-    x = _embed(backbone, inputs, length, dtype)
-    if rate:
+    x = tf.cast(_embed(weights, inputs, length, training), dtype)
+    if hidden_keep[0] is not None:
         x *= hidden_keep[0]
     for i, layer in enumerate(layers):
-        attention = layer._self_attention_layer
-        y = _attend(attention, x, bias, attention_keep[i], (batch, length), dtype)
-        x = _add_norm(y, x, hidden_keep[2 * i + 1], layer._self_attention_layer_norm, training)
-        y = _dense(x, layer._feedforward_intermediate_dense, dtype)
-        y = _activate(y, layer._feedforward_intermediate_dense.activation, training)
-        y = _dense(y, layer._feedforward_output_dense, dtype)
-        x = _add_norm(y, x, hidden_keep[2 * i + 2], layer._feedforward_layer_norm, training)
+        y = _attend(layer, x, bias, attention_keep[i], (batch, length), training)
+        x = _add_norm(y, x, hidden_keep[2 * i + 1], layer.attended_norm, training)
+        y = _activate(fused.dense(x, *layer.inner, training), layer.activation, training)
+        y = fused.dense(y, *layer.outer, training)
+        x = _add_norm(y, x, hidden_keep[2 * i + 2], layer.outer_norm, training)
     return tf.reshape(x, [batch, length, width])
 
 
@@ -69,48 +70,32 @@ def _shape(x):
     return [dynamic[i] if size is None else size for i, size in enumerate(x.shape)]
 
 
-def _embed(backbone, inputs, length, dtype):
-    """Sum of token, position and segment vectors, normalised: (batch * length, width)."""
+def _embed(weights: EncoderWeights, inputs, length, training):
+    """Sum of token, position and segment vectors, normalised: float32 (batch * length, width)."""
     # Rows are taken before any cast: casting the table first would touch all of it, and make its
     # gradient dense.
-    tokens = tf.gather(backbone.token_embedding.embeddings.value, inputs["token_ids"])
-    positions = backbone.position_embedding.position_embeddings.value[:length]
-    table = backbone.segment_embedding.embeddings.value
+    tokens = tf.gather(weights.tokens, inputs["token_ids"]) + weights.positions[:length]
     # Few segments: a product with one-hot rows has a cheaper gradient than a gather.
-    segments = tf.matmul(
-        tf.one_hot(tf.reshape(inputs["segment_ids"], [-1]), table.shape[0], dtype=table.dtype),
-        table,
+    table = weights.segments
+    segments = tf.one_hot(
+        tf.reshape(inputs["segment_ids"], [-1]), table.shape[0], dtype=table.dtype
     )
-    x = tf.reshape(tokens + positions, [-1, backbone.hidden_dim]) + segments
-    norm = backbone.embeddings_layer_norm
-    return tf.cast(fused.layer_norm(x, norm.gamma, norm.beta, norm.epsilon), dtype)
+    x = tf.reshape(tokens, [-1, table.shape[-1]])
+    return _add_norm(tf.matmul(segments, table), x, None, weights.norm, training)
 
 
-def _attend(attention, x, bias, keep, shape, dtype):
+def _attend(layer: Layer, x, bias, keep, shape, training):
     """Multi-head self-attention (Vaswani et al. 2017, section 3.2.2) of rows `x`."""
     batch, length = shape
-    heads, size = attention.num_heads, attention.key_dim
-
-    def project(dense):
-        kernel = tf.reshape(tf.cast(dense.kernel.value, dtype), [-1, heads * size])
-        y = tf.nn.bias_add(tf.matmul(x, kernel), tf.reshape(tf.cast(dense.bias.value, dtype), [-1]))
-        return tf.transpose(tf.reshape(y, [batch, length, heads, size]), [0, 2, 1, 3])
-
-    query = project(attention.query_dense) * size**-0.5
-    key, value = project(attention.key_dense), project(attention.value_dense)
+    width = x.shape[-1]
+    rows = fused.dense(x, *layer.project, training)
+    rows = tf.reshape(rows, [batch, length, 3, layer.heads, width // layer.heads])
+    query, key, value = tf.unstack(tf.transpose(rows, [2, 0, 3, 1, 4]))
     weights = tf.nn.softmax(tf.matmul(query, key, transpose_b=True) + bias)
     if keep is not None:
         weights *= keep
     mixed = tf.transpose(tf.matmul(weights, value), [0, 2, 1, 3])
-    mixed = tf.reshape(mixed, [batch * length, heads * size])
-    out = attention.output_dense
-    kernel = tf.reshape(tf.cast(out.kernel.value, dtype), [heads * size, -1])
-    return tf.nn.bias_add(tf.matmul(mixed, kernel), tf.cast(out.bias.value, dtype))
-
-
-def _dense(x, dense, dtype):
-    product = tf.matmul(x, tf.cast(dense.kernel, dtype))
-    return tf.nn.bias_add(product, tf.cast(dense.bias.value, dtype))
+    return fused.dense(tf.reshape(mixed, [batch * length, width]), *layer.attended, training)
 
 
 def _activate(x, activation, training):
@@ -122,8 +107,7 @@ def _activate(x, activation, training):
     return activation(x)
 
 
-def _add_norm(x, residual, keep, norm, training):
-    gamma, beta = tf.convert_to_tensor(norm.gamma), tf.convert_to_tensor(norm.beta)
+def _add_norm(x, residual, keep, norm: Norm, training):
     if training:
-        return fused.trained_residual_norm(x, residual, keep, gamma, beta, norm.epsilon)
-    return fused.layer_norm(x + residual, gamma, beta, norm.epsilon)
+        return fused.trained_residual_norm(x, residual, keep, *norm)
+    return fused.layer_norm(x + residual, *norm)

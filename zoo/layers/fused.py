@@ -51,10 +51,38 @@ def trained_exact_gelu(x: tf.Tensor):
     return x * below, gradient
 
 
+def dense(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, training: bool) -> tf.Tensor:
+    """`x @ kernel + bias`; trained, the bias's gradient is a product too, which reads its input
+    faster than a sum over rows.
+
+    Args:
+        x: float (rows, inputs).
+        kernel: (inputs, outputs).
+        bias: (outputs,).
+        training: whether gradients are wanted.
+
+    Returns:
+        (rows, outputs), of the dtype that all three have.
+    """
+    if not training:
+        return tf.nn.bias_add(tf.matmul(x, kernel), bias)
+
+    @tf.custom_gradient
+    def run(x, kernel, bias):
+        def gradient(dy):
+            dx = tf.matmul(dy, kernel, transpose_b=True)
+            dkernel = tf.matmul(x, dy, transpose_a=True)
+            return dx, dkernel, tf.matmul(tf.ones((1, tf.shape(dy)[0]), dy.dtype), dy)[0]
+
+        return tf.nn.bias_add(tf.matmul(x, kernel), bias), gradient
+
+    return run(x, kernel, bias)
+
+
 def layer_norm(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float) -> tf.Tensor:
     """Layer normalisation (Ba et al. 2016, section 3) over the last axis, in float32.
 
-    Written as oneDNN's graph rewrite expects it, so that it becomes one op where oneDNN is on.
+    Means are matrix-vector products, which read each input once.
 
     Args:
         x: float (tokens, width).
@@ -64,8 +92,10 @@ def layer_norm(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float) 
         Of the shape and dtype of `x`.
     """
     wide = tf.cast(x, tf.float32)
-    mean, variance = tf.nn.moments(wide, axes=[-1], keepdims=True)
-    return tf.cast(tf.nn.batch_normalization(wide, mean, variance, beta, gamma, epsilon), x.dtype)
+    average = tf.fill([x.shape[-1], 1], 1.0 / x.shape[-1])
+    centred = wide - tf.matmul(wide, average)
+    scale = tf.math.rsqrt(tf.matmul(tf.square(centred), average) + epsilon)
+    return tf.cast(centred * scale * gamma + beta, x.dtype)
 
 
 def trained_residual_norm(
