@@ -112,7 +112,7 @@ class BertClassifier(keras.Model):
         if self.pooling == "max":
             return tf.reduce_max(tokens + (mask[:, :, tf.newaxis] - 1.0) * 1e4, axis=1)
         weights = mask / tf.maximum(tf.reduce_sum(mask, axis=1, keepdims=True), 1.0)
-        return tf.matmul(weights[:, tf.newaxis, :], tokens)[:, 0]
+        return tf.reduce_sum(weights[:, :, tf.newaxis] * tokens, axis=1)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -12,7 +12,8 @@ import keras
 import tensorflow as tf
 
 from zoo.layers import fused
-from zoo.layers.encoder_weights import EncoderWeights, Layer, Norm
+from zoo.layers.attention import self_attention
+from zoo.layers.encoder_weights import EncoderWeights, Norm
 
 
 def encode(
@@ -43,20 +44,22 @@ def encode(
     if training and dropout:
         shape = [2 * len(layers) + 1, batch * length, width]
         hidden_keep = tf.unstack(fused.dropout_factors(shape, dropout, seed, dtype))
-        shape = [len(layers), batch, layers[0].heads, length, length]
+        shape = [len(layers), layers[0].heads, batch, length, length]
         seed = tf.add(seed, [1, 0])
         attention_keep = tf.unstack(fused.dropout_factors(shape, dropout, seed, dtype))
 
     # Added to attention scores: nothing for real tokens, a number too low to matter for padding.
     lowest = -3e4 if dtype == tf.float16 else -1e9
     hidden = (1.0 - tf.cast(inputs["padding_mask"], dtype)) * lowest
-    bias = hidden[:, tf.newaxis, tf.newaxis, :]
+    bias = hidden[:, tf.newaxis, :]
 
     x = tf.cast(_embed(weights, inputs, length, training), dtype)
     if hidden_keep[0] is not None:
         x *= hidden_keep[0]
     for i, layer in enumerate(layers):
-        y = _attend(layer, x, bias, attention_keep[i], (batch, length), training)
+        y = fused.dense(x, *layer.project, training)
+        y = self_attention(y, bias, attention_keep[i], layer.heads, (batch, length), training)
+        y = fused.dense(y, *layer.attended, training)
         x = _add_norm(y, x, hidden_keep[2 * i + 1], layer.attended_norm, training)
         y = _activate(fused.dense(x, *layer.inner, training), layer.activation, training)
         y = fused.dense(y, *layer.outer, training)
@@ -82,20 +85,6 @@ def _embed(weights: EncoderWeights, inputs, length, training):
     )
     x = tf.reshape(tokens, [-1, table.shape[-1]])
     return _add_norm(tf.matmul(segments, table), x, None, weights.norm, training)
-
-
-def _attend(layer: Layer, x, bias, keep, shape, training):
-    """Multi-head self-attention (Vaswani et al. 2017, section 3.2.2) of rows `x`."""
-    batch, length = shape
-    width = x.shape[-1]
-    rows = fused.dense(x, *layer.project, training)
-    rows = tf.reshape(rows, [batch, length, 3, layer.heads, width // layer.heads])
-    query, key, value = tf.unstack(tf.transpose(rows, [2, 0, 3, 1, 4]))
-    weights = tf.nn.softmax(tf.matmul(query, key, transpose_b=True) + bias)
-    if keep is not None:
-        weights *= keep
-    mixed = tf.transpose(tf.matmul(weights, value), [0, 2, 1, 3])
-    return fused.dense(tf.reshape(mixed, [batch * length, width]), *layer.attended, training)
 
 
 def _activate(x, activation, training):
