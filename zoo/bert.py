@@ -15,7 +15,7 @@ from zoo.backbone import BertEncoder
 from zoo.configs import BertClassifierConfig
 from zoo.errors import PresetError
 from zoo.layers.encoder import encode
-from zoo.layers.encoder_weights import frozen, live
+from zoo.layers.encoder_weights import EncoderWeights, frozen, live
 from zoo.presets import load_backbone
 
 # Layers and width of Google's BERT sizes (Turc et al. 2019, table 1); heads are 64 wide.
@@ -28,6 +28,9 @@ SIZES = {
     "large": (24, 1024),
 }
 POOLINGS = ("cls", "mean", "max")
+# For `BertClassifier.for_serving`; docs/performance.md has the measurements.
+FEW_TOKENS = 64
+LARGEST_CONSTANTS = 2**28
 
 
 @keras.saving.register_keras_serializable(package="zoo")
@@ -91,13 +94,33 @@ class BertClassifier(keras.Model):
         """`call` for inference alone, over a copy of the encoder's weights laid out for it.
 
         It answers what the model answers now, faster; later training does not change it.
+
+        A request of few tokens spends its time bringing the weights to the processor, which is
+        half as long for matrices that oneDNN may lay out as it likes, once: those that are
+        constants of the graph. The layout that suits few tokens is bad for many, so there are two
+        copies, one for each. An encoder whose matrices take more than `LARGEST_CONSTANTS` bytes
+        does without the constants: a graph may hold two gigabytes, and they are in memory thrice.
         """
         dtype = tf.as_dtype(self.compute_dtype)
-        weights = frozen(self.backbone, dtype)
+        many = frozen(self.backbone, dtype, constant=False)
+        matrices = [leaf for leaf in tf.nest.flatten(many.layers) if isinstance(leaf, tf.Variable)]
+        size = sum(matrix.shape.num_elements() * dtype.size for matrix in matrices)
+        few = frozen(self.backbone, dtype, constant=True) if size <= LARGEST_CONSTANTS else None
+        shortest = min(8, self.backbone.max_sequence_length)
+
+        def pooled(weights: EncoderWeights, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
+            return self._pool(encode(weights, inputs, dtype), inputs["padding_mask"])
 
         def answer(inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
-            tokens = encode(weights, inputs, dtype)
-            return self.classifier(self._pool(tokens, inputs["padding_mask"]))
+            if few is None:
+                return self.classifier(pooled(many, inputs))
+            return self.classifier(
+                tf.cond(
+                    tf.size(inputs["token_ids"]) <= FEW_TOKENS,
+                    lambda: pooled(few, _at_least(shortest, inputs)),
+                    lambda: pooled(many, inputs),
+                )
+            )
 
         return answer
 
@@ -161,3 +184,10 @@ def bert_classifier(
     if config.encoder_dropout is not None:
         backbone.dropout = config.encoder_dropout
     return BertClassifier(backbone, num_classes, config.pooling, config.dropout)
+
+
+def _at_least(length: int, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """The inputs, (batch, any length), padded to `length`: a product of fewer rows has a layout of
+    its own."""
+    missing = tf.maximum(length - tf.shape(inputs["token_ids"])[1], 0)
+    return {name: tf.pad(ids, [[0, 0], [0, missing]]) for name, ids in inputs.items()}

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import zoo.bert
 from zoo.backbone import BertEncoder
 from zoo.bert import BertClassifier, bert_classifier
 from zoo.configs import BertClassifierConfig
@@ -151,15 +152,24 @@ def test_fit_trains_every_weight_it_counts_without_a_warning(recwarn):
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean", "max"])
-def test_the_serving_form_answers_as_the_model_did_when_it_was_made(pooling):
+@pytest.mark.parametrize("most_constants", [2**28, 0])
+def test_the_serving_form_answers_as_the_model_did_when_it_was_made(
+    pooling, most_constants, monkeypatch
+):
+    monkeypatch.setattr(zoo.bert, "LARGEST_CONSTANTS", most_constants)
     model = BertClassifier(tiny_backbone(), 3, pooling)
-    before = model(batch()).numpy()
+    few = batch()
+    many = {name: np.tile(values, [9, 1]) for name, values in few.items()}  # 189 tokens
+    one = {name: values[1:2, :4] for name, values in few.items()}  # fewer than a product likes
+    before = [model(inputs).numpy() for inputs in (few, many, one)]
     serve = model.for_serving()
-    np.testing.assert_allclose(serve(batch()), before, rtol=1e-5, atol=1e-6)
+    served = tf.function(serve)
     for weight in model.backbone.transformer_layers[0].weights:
         weight.assign_add(tf.ones_like(weight))
-    assert not np.allclose(model(batch()), before)
-    np.testing.assert_allclose(serve(batch()), before, rtol=1e-5, atol=1e-6)
+    assert not np.allclose(model(few), before[0])
+    for answer in (serve, served):
+        for inputs, logits in zip((few, many, one), before, strict=True):
+            np.testing.assert_allclose(answer(inputs), logits, rtol=1e-5, atol=1e-6)
 
 
 def test_a_model_trained_in_half_precision_is_loaded_to_compute_in_full(tmp_path):

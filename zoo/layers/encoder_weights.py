@@ -107,18 +107,23 @@ def live(backbone: keras.Model, dtype: tf.DType) -> EncoderWeights:
     )
 
 
-def frozen(backbone: keras.Model, dtype: tf.DType) -> EncoderWeights:
+def frozen(backbone: keras.Model, dtype: tf.DType, constant: bool) -> EncoderWeights:
     """A copy of the weights for a graph that only answers; later training does not change it.
 
-    Matrices become variables of their own, joined and cast once instead of at every request.
     Vectors become constants: a request then hands a third as many variables to the graph.
+
+    Args:
+        backbone: a `keras_hub.models.BertBackbone`.
+        dtype: float dtype to compute in.
+        constant: whether matrices become constants of the graph, too; else they become variables
+            of their own, joined and cast once instead of at every request.
     """
 
     def freeze(leaf: Any) -> Any:
         if not tf.is_tensor(leaf) or isinstance(leaf, tf.Variable):
             return leaf
         copy = leaf.numpy().copy()  # numpy() alone shows the variable's own memory
-        return tf.Variable(copy, trainable=False) if copy.ndim > 1 else copy
+        return copy if constant or copy.ndim == 1 else tf.Variable(copy, trainable=False)
 
     with tf.init_scope():
         return tf.nest.map_structure(freeze, live(backbone, dtype))
