@@ -29,8 +29,8 @@ SIZES = {
 }
 POOLINGS = ("cls", "mean", "max")
 # For `BertClassifier.for_serving`; docs/performance.md has the measurements.
-FEW_TOKENS = 64
-LARGEST_CONSTANTS = 2**28
+FEW_TOKENS = 64  # of a request, padding included
+LARGEST_CONSTANTS = 2**26  # bytes
 
 
 @keras.saving.register_keras_serializable(package="zoo")
@@ -81,54 +81,56 @@ class BertClassifier(keras.Model):
 
     def features(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """What the classifier sees of each text: float32 (batch, width)."""
-        # Keras 3 averages ids over replicas, as floats, when it builds a model under a strategy.
-        inputs = {name: tf.cast(ids, tf.int32) for name, ids in inputs.items()}
         rate = self.backbone.dropout
         seed = self.seed_generator.next() if training and rate else None
-        dtype = tf.as_dtype(self.compute_dtype)
-        weights = live(self.backbone, dtype)
-        tokens = encode(weights, inputs, dtype, bool(training), rate, seed)
-        return self._pool(tokens, inputs["padding_mask"])
+        weights = live(self.backbone, tf.as_dtype(self.compute_dtype))
+        return self._features(weights, inputs, training=bool(training), dropout=rate, seed=seed)
 
     def for_serving(self) -> Callable[[Mapping[str, tf.Tensor]], tf.Tensor]:
-        """`call` for inference alone, over a copy of the encoder's weights laid out for it.
-
-        It answers what the model answers now, faster; later training does not change it.
+        """`call` for inference alone, faster; to be made anew when the model was trained further.
 
         A request of few tokens spends its time bringing the weights to the processor, which is
         half as long for matrices that oneDNN may lay out as it likes, once: those that are
         constants of the graph. The layout that suits few tokens is bad for many, so there are two
-        copies, one for each. An encoder whose matrices take more than `LARGEST_CONSTANTS` bytes
-        does without the constants: a graph may hold two gigabytes, and they are in memory thrice.
+        copies, one for each, which makes the SavedModel larger by the encoder's matrices. Where
+        these take more than `LARGEST_CONSTANTS` bytes there is only the one for many.
+
+        Returns:
+            A function of the model's inputs that holds copies of the encoder's layers, and the
+            model's own embedding tables and classifier.
         """
         dtype = tf.as_dtype(self.compute_dtype)
         many = frozen(self.backbone, dtype, constant=False)
         matrices = [leaf for leaf in tf.nest.flatten(many.layers) if isinstance(leaf, tf.Variable)]
         size = sum(matrix.shape.num_elements() * dtype.size for matrix in matrices)
-        few = frozen(self.backbone, dtype, constant=True) if size <= LARGEST_CONSTANTS else None
+        if size > LARGEST_CONSTANTS or dtype != tf.float32:
+            return lambda inputs: self.classifier(self._features(many, inputs))
+        few = frozen(self.backbone, dtype, constant=True)
+        # A product of fewer rows has a layout of its own.
         shortest = min(8, self.backbone.max_sequence_length)
 
-        def pooled(weights: EncoderWeights, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
-            return self._pool(encode(weights, inputs, dtype), inputs["padding_mask"])
-
         def answer(inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
-            if few is None:
-                return self.classifier(pooled(many, inputs))
-            return self.classifier(
-                tf.cond(
-                    tf.size(inputs["token_ids"]) <= FEW_TOKENS,
-                    lambda: pooled(few, _at_least(shortest, inputs)),
-                    lambda: pooled(many, inputs),
-                )
+            batch, length = tf.unstack(tf.shape(inputs["token_ids"]))
+            padded = tf.maximum(length, shortest)
+            pooled = tf.cond(
+                batch * padded <= FEW_TOKENS,
+                lambda: self._features(few, _padded(inputs, padded - length), short=True),
+                lambda: self._features(many, inputs),
             )
+            return self.classifier(pooled)
 
         return answer
 
-    def _pool(self, tokens: tf.Tensor, padding_mask: tf.Tensor) -> tf.Tensor:
-        """Token vectors (batch, length, width) to one vector each: float32 (batch, width)."""
-        return tf.cast(self._pooled(tokens, padding_mask), tf.float32)
+    def _features(
+        self, weights: EncoderWeights, inputs: Mapping[str, tf.Tensor], **how: Any
+    ) -> tf.Tensor:
+        # Keras 3 averages ids over replicas, as floats, when it builds a model under a strategy.
+        inputs = {name: tf.cast(ids, tf.int32) for name, ids in inputs.items()}
+        tokens = encode(weights, inputs, tf.as_dtype(self.compute_dtype), **how)
+        return tf.cast(self._pool(tokens, inputs["padding_mask"]), tf.float32)
 
-    def _pooled(self, tokens: tf.Tensor, padding_mask: tf.Tensor) -> tf.Tensor:
+    def _pool(self, tokens: tf.Tensor, padding_mask: tf.Tensor) -> tf.Tensor:
+        """Token vectors (batch, length, width) to one vector each, (batch, width)."""
         if self.pooling == "cls":
             return self.backbone.pooled_dense(tokens[:, 0])
         mask = tf.cast(padding_mask, tokens.dtype)
@@ -186,8 +188,6 @@ def bert_classifier(
     return BertClassifier(backbone, num_classes, config.pooling, config.dropout)
 
 
-def _at_least(length: int, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """The inputs, (batch, any length), padded to `length`: a product of fewer rows has a layout of
-    its own."""
-    missing = tf.maximum(length - tf.shape(inputs["token_ids"])[1], 0)
-    return {name: tf.pad(ids, [[0, 0], [0, missing]]) for name, ids in inputs.items()}
+def _padded(inputs: Mapping[str, tf.Tensor], more: tf.Tensor) -> dict[str, tf.Tensor]:
+    """The inputs, (batch, length), with `more` tokens of padding."""
+    return {name: tf.pad(ids, [[0, 0], [0, more]]) for name, ids in inputs.items()}

@@ -7,19 +7,17 @@ from pathlib import Path
 import keras
 
 
-def load_model(path: str | Path, dtype: str = "float32") -> keras.Model:
-    """A model from a `.keras` file, without its optimizer.
+def load_model(path: str | Path) -> keras.Model:
+    """A model from a `.keras` file, without its optimizer, that computes in float32.
 
-    Keras finds a class only once its module has been imported, so all of the zoo's are.
-
-    Args:
-        dtype: the policy to compute under, whatever it was trained under. Half precision is
-            emulated, and many times slower, on most machines that a model may be served on.
+    So do exports, whatever a model was trained in: most machines that serve only emulate half
+    precision, many times slower. A model that is judged has to be the one that is exported.
     """
+    # Keras finds a class only once its module has been imported.
     package = import_module("zoo")
     for module in pkgutil.iter_modules(package.__path__):
         import_module(f"zoo.{module.name}")
     model = keras.models.load_model(path, compile=False)
-    for layer in model._flatten_layers():
-        layer.dtype_policy = keras.DTypePolicy(dtype)
+    for layer in model._flatten_layers():  # Keras has no public way to reach layers of layers
+        layer.dtype_policy = keras.DTypePolicy("float32")
     return model

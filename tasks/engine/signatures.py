@@ -47,8 +47,8 @@ class ClassifierSignatures(tf.Module):
         """Wires the parts together.
 
         Args:
-            model: `model(preprocessed)` gives logits, [B, C], of any float type: a Keras model, or
-                what its `for_serving` returns.
+            model: `model(preprocessed)` gives logits, [B, C], of any float type, as for inference:
+                a Keras model, or what its `for_serving` returns.
             preprocessor: `preprocessor(record)` turns a batch of raw records, a dict of tensors
                 keyed as `inputs`, into the model's inputs, with TensorFlow ops alone.
             inputs: The raw inputs by name; the first dimension is the batch, None.

@@ -1,9 +1,9 @@
-"""Multi-head attention, once for training and once for graphs that only answer.
+"""Multi-head attention, with other ops for short requests.
 
-Both compute the same. They differ in the ops: on a CPU with oneDNN, TensorFlow hands each
-transpose, batch product and softmax to that library, which pays for long inputs and for gradients.
-For a request of a dozen tokens the hand-over costs ten times the work, so the answering graph uses
-ops that TensorFlow keeps for itself.
+Both forms compute the same. On a CPU with oneDNN, TensorFlow hands each transpose, batch product
+and softmax to that library, which pays for anything large. For a request of a dozen tokens the
+hand-over costs ten times the work, so the short form is made of ops that TensorFlow keeps for
+itself.
 """
 
 from typing import TypeAlias
@@ -19,7 +19,7 @@ def self_attention(
     keep: tf.Tensor | None,
     heads: int,
     shape: tuple[Size, Size],
-    training: bool,
+    short: bool = False,
 ) -> tf.Tensor:
     """Scaled dot-product attention of all heads (Vaswani et al. 2017, section 3.2).
 
@@ -31,36 +31,36 @@ def self_attention(
             None for no dropout.
         heads: how many; they divide `width`.
         shape: batch and length; ints where they are known, for compilers that want static shapes.
-        training: whether gradients are wanted.
+        short: whether to use the ops for few tokens; they have no float16 form on a CPU.
 
     Returns:
         (batch * length, width).
     """
     batch, length = shape
     head = rows.shape[-1] // (3 * heads)  # the width of one
-    parts = _swap(tf.reshape(rows, [batch * length, 3 * heads, head]), training)
+    parts = _swap(tf.reshape(rows, [batch * length, 3 * heads, head]), short)
     query, key, value = tf.unstack(tf.reshape(parts, [3, heads, batch, length, head]))
-    weights = _softmax(_product(query, key, training, transpose=True) + bias, training)
+    weights = _softmax(_product(query, key, short, transpose=True) + bias, short)
     if keep is not None:
         weights *= keep
-    mixed = tf.reshape(_product(weights, value, training), [heads, batch * length, head])
-    return tf.reshape(_swap(mixed, training), [batch * length, heads * head])
+    mixed = tf.reshape(_product(weights, value, short), [heads, batch * length, head])
+    return tf.reshape(_swap(mixed, short), [batch * length, heads * head])
 
 
-def _swap(x: tf.Tensor, training: bool) -> tf.Tensor:
+def _swap(x: tf.Tensor, short: bool) -> tf.Tensor:
     """(a, b, c) to (b, a, c)."""
-    if training:
+    if not short:
         return tf.transpose(x, [1, 0, 2])
     a, b = tf.shape(x)[0], tf.shape(x)[1]
     order = tf.range(b)[:, tf.newaxis] + b * tf.range(a)
     return tf.gather(tf.reshape(x, [-1, x.shape[2]]), order)
 
 
-def _product(x: tf.Tensor, y: tf.Tensor, training: bool, transpose: bool = False) -> tf.Tensor:
-    if training:
+def _product(x: tf.Tensor, y: tf.Tensor, short: bool, transpose: bool = False) -> tf.Tensor:
+    if not short:
         return tf.matmul(x, y, transpose_b=transpose)
     return tf.raw_ops.BatchMatMulV3(x=x, y=y, Tout=x.dtype, adj_y=transpose)
 
 
-def _softmax(scores: tf.Tensor, training: bool) -> tf.Tensor:
-    return tf.nn.softmax(scores) if training else tf.exp(tf.nn.log_softmax(scores))
+def _softmax(scores: tf.Tensor, short: bool) -> tf.Tensor:
+    return tf.exp(tf.nn.log_softmax(scores)) if short else tf.nn.softmax(scores)

@@ -23,6 +23,7 @@ def encode(
     training: bool = False,
     dropout: float = 0.0,
     seed: tf.Tensor | None = None,
+    short: bool = False,
 ) -> tf.Tensor:
     """Runs the encoder of Devlin et al. 2018, section 3.
 
@@ -31,9 +32,10 @@ def encode(
         inputs: int32 (batch, length) `token_ids`, `segment_ids` and `padding_mask`, 1 on
             real tokens.
         dtype: float dtype to compute in; layer norms compute in float32.
-        training: whether gradients are wanted; if so, `dropout` applies.
+        training: whether to use the forms whose gradients are written by hand, and `dropout`.
         dropout: share of hidden and attention values dropped.
         seed: int (2,), needed when there is dropout to do.
+        short: whether to use the ops that suit requests of few tokens; not in training.
 
     Returns:
         Token vectors, (batch, length, width) in `dtype`.
@@ -50,20 +52,19 @@ def encode(
 
     # Added to attention scores: nothing for real tokens, a number too low to matter for padding.
     lowest = -3e4 if dtype == tf.float16 else -1e9
-    hidden = (1.0 - tf.cast(inputs["padding_mask"], dtype)) * lowest
-    bias = hidden[:, tf.newaxis, :]
+    bias = (1.0 - tf.cast(inputs["padding_mask"], dtype))[:, tf.newaxis, :] * lowest
 
-    x = tf.cast(_embed(weights, inputs, length, training), dtype)
+    x = tf.cast(_embed(weights, inputs, length, training, short), dtype)
     if hidden_keep[0] is not None:
         x *= hidden_keep[0]
     for i, layer in enumerate(layers):
         y = fused.dense(x, *layer.project, training)
-        y = self_attention(y, bias, attention_keep[i], layer.heads, (batch, length), training)
+        y = self_attention(y, bias, attention_keep[i], layer.heads, (batch, length), short)
         y = fused.dense(y, *layer.attended, training)
-        x = _add_norm(y, x, hidden_keep[2 * i + 1], layer.attended_norm, training)
+        x = _add_norm(y, x, hidden_keep[2 * i + 1], layer.attended_norm, training, short)
         y = _activate(fused.dense(x, *layer.inner, training), layer.activation, training)
         y = fused.dense(y, *layer.outer, training)
-        x = _add_norm(y, x, hidden_keep[2 * i + 2], layer.outer_norm, training)
+        x = _add_norm(y, x, hidden_keep[2 * i + 2], layer.outer_norm, training, short)
     return tf.reshape(x, [batch, length, width])
 
 
@@ -73,7 +74,7 @@ def _shape(x):
     return [dynamic[i] if size is None else size for i, size in enumerate(x.shape)]
 
 
-def _embed(weights: EncoderWeights, inputs, length, training):
+def _embed(weights: EncoderWeights, inputs, length, training, short):
     """Sum of token, position and segment vectors, normalised: float32 (batch * length, width)."""
     # Rows are taken before any cast: casting the table first would touch all of it, and make its
     # gradient dense.
@@ -84,7 +85,7 @@ def _embed(weights: EncoderWeights, inputs, length, training):
         tf.reshape(inputs["segment_ids"], [-1]), table.shape[0], dtype=table.dtype
     )
     x = tf.reshape(tokens, [-1, table.shape[-1]])
-    return _add_norm(tf.matmul(segments, table), x, None, weights.norm, training)
+    return _add_norm(tf.matmul(segments, table), x, None, weights.norm, training, short)
 
 
 def _activate(x, activation, training):
@@ -96,7 +97,7 @@ def _activate(x, activation, training):
     return activation(x)
 
 
-def _add_norm(x, residual, keep, norm: Norm, training):
+def _add_norm(x, residual, keep, norm: Norm, training, short):
     if training:
         return fused.trained_residual_norm(x, residual, keep, *norm)
-    return fused.layer_norm(x + residual, *norm)
+    return fused.layer_norm(x + residual, *norm, short)

@@ -1,7 +1,8 @@
 """The weights of a KerasHub `BertBackbone`, laid out as `zoo.layers.encoder` computes with them.
 
 The backbone owns the weights, so that its checkpoints load. `live` reads them where it is called,
-so that gradients flow back to them; `frozen` copies them once, for a graph that only answers.
+so that gradients flow back to them; `frozen` copies the layers' once, for a graph that only
+answers.
 """
 
 from collections.abc import Callable
@@ -108,7 +109,7 @@ def live(backbone: keras.Model, dtype: tf.DType) -> EncoderWeights:
 
 
 def frozen(backbone: keras.Model, dtype: tf.DType, constant: bool) -> EncoderWeights:
-    """A copy of the weights for a graph that only answers; later training does not change it.
+    """The weights for a graph that only answers: the layers' as a copy, the tables as they are.
 
     Vectors become constants: a request then hands a third as many variables to the graph.
 
