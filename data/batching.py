@@ -9,15 +9,39 @@ dropping an autotuned iterator can block for as long as the iterator has lived, 
 pay at the end of each epoch. Parallelism is explicit instead.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
 
-from data.preprocessing import Preprocessor
+from data.preprocessing import Encoded, Preprocessor
 
 Columns = Mapping[str, np.ndarray]
+Batch = tuple[dict[str, tf.Tensor], tf.Tensor]
+
+
+class Augmentation(Protocol):
+    """Random changes to a batch that keep, or mix, its targets."""
+
+    def __call__(
+        self,
+        inputs: dict[str, tf.Tensor],
+        targets: tf.Tensor,
+        rows: tf.Tensor,
+        epoch: tf.Tensor,
+        seed: tf.Tensor,
+    ) -> Batch:
+        """The batch, changed, by TensorFlow ops.
+
+        Args:
+            inputs, targets: what the model gets and should answer.
+            rows: int64 (batch,), which records these are.
+            epoch: int64 scalar.
+            seed: int64 (2,), of its own for each batch of each epoch.
+        """
+
 
 # Batches that are sorted by length together. More would waste less on padding, but would leave
 # too little chance in which records meet in a batch.
@@ -25,39 +49,59 @@ WINDOW = 32
 
 
 class EncodedRecords:
-    """Records in memory, encoded once by a preprocessor.
+    """Records encoded once by a preprocessor, in memory or, where all are of one shape, on disk.
 
     Args:
-        columns: raw record parts, equally long.
+        chunks: raw record parts by name, equally long; some records at a time.
         preprocessor: what encodes and, a batch at a time, collates them.
+        cache: a folder to keep the encoded records in instead of in memory; it must outlive them.
     """
 
-    def __init__(self, columns: Columns, preprocessor: Preprocessor) -> None:
+    def __init__(
+        self, chunks: Iterable[Columns], preprocessor: Preprocessor, cache: Path | None = None
+    ) -> None:
         self._preprocessor = preprocessor
-        self.targets = preprocessor.targets(columns)
+        encode = tf.function(preprocessor.encode, reduce_retracing=True)
+        store = _Files(cache) if cache else _Memory()
+        targets, lengths = [], []
+        for columns in chunks:
+            for part in _slices(columns, 1024):
+                encoded = encode({name: tf.constant(cells) for name, cells in part.items()})
+                store.add(encoded)
+                targets.append(preprocessor.targets(part))
+                if (some := preprocessor.lengths(encoded)) is not None:
+                    lengths.append(some.numpy())
+        self._gather = store.reader()
+        self.targets = np.concatenate(targets)
+        self.lengths = np.concatenate(lengths) if lengths else None
         self._targets = tf.constant(self.targets)
-        chunks = [
-            preprocessor.encode({name: tf.constant(part) for name, part in chunk.items()})
-            for chunk in _slices(columns, 4096)
-        ]
-        self._encoded = {
-            name: tf.concat([chunk[name] for chunk in chunks], axis=0) for name in chunks[0]
-        }
-        lengths = preprocessor.lengths(self._encoded)
-        self.lengths = None if lengths is None else lengths.numpy()
 
     def __len__(self) -> int:
         return len(self.targets)
 
-    def training(self, batch_size: int, seed: int, first_epoch: int = 0) -> tf.data.Dataset:
+    def training(
+        self,
+        batch_size: int,
+        seed: int,
+        first_epoch: int = 0,
+        augmentation: Augmentation | None = None,
+    ) -> tf.data.Dataset:
         """Endless batches of (inputs, targets), epoch after epoch, beginning with `first_epoch`."""
         lengths = tf.constant(np.zeros(len(self)) if self.lengths is None else self.lengths)
 
         def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
             order = epoch_order(lengths, batch_size, seed, epoch)
-            return tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
+            batches = tf.data.Dataset.from_tensor_slices(order).batch(batch_size).enumerate()
+            return batches.map(lambda index, rows: (rows, epoch, index))
 
-        return self._collated(_epochs(first_epoch).flat_map(epoch_batches))
+        def batch(rows: tf.Tensor, epoch: tf.Tensor, index: tf.Tensor) -> Batch:
+            inputs, targets = self._collate(rows)
+            if augmentation is None:
+                return inputs, targets
+            own = tf.random.fold_in(tf.stack([tf.cast(seed, tf.int64), epoch]), index)
+            return augmentation(inputs, targets, rows, epoch, own)
+
+        return _parallel(_epochs(first_epoch).flat_map(epoch_batches), batch)
 
     def evaluation(self, batch_size: int) -> tuple[tf.data.Dataset, np.ndarray]:
         """Each record once, shortest first, as batches of (inputs, targets); and which record each
@@ -66,16 +110,61 @@ class EncodedRecords:
         if self.lengths is not None:
             order = np.argsort(self.lengths, kind="stable")
         rows = tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
-        return self._collated(rows), order
+        return _parallel(rows, self._collate), order
 
-    def _collated(self, rows: tf.data.Dataset) -> tf.data.Dataset:
-        def collate(picked: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-            encoded = {name: tf.gather(part, picked) for name, part in self._encoded.items()}
-            return self._preprocessor.collate(encoded), tf.gather(self._targets, picked)
+    def _collate(self, rows: tf.Tensor) -> Batch:
+        return self._preprocessor.collate(self._gather(rows)), tf.gather(self._targets, rows)
 
-        return without_autotuning(
-            rows.map(collate, num_parallel_calls=2, deterministic=True).prefetch(8)
-        )
+
+class _Memory:
+    """Encoded records as tensors."""
+
+    def __init__(self) -> None:
+        self._parts: list[Encoded] = []
+
+    def add(self, encoded: Encoded) -> None:
+        self._parts.append(encoded)
+
+    def reader(self) -> Callable[[tf.Tensor], Encoded]:
+        whole = {
+            name: tf.concat([part[name] for part in self._parts], axis=0) for name in self._parts[0]
+        }
+        return lambda rows: {name: tf.gather(part, rows) for name, part in whole.items()}
+
+
+class _Files:
+    """Encoded records of one shape as plain arrays in files, read where they are asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._specs: dict[str, tf.TensorSpec] = {}
+
+    def add(self, encoded: Encoded) -> None:
+        for name, part in encoded.items():
+            first = name not in self._specs
+            self._specs[name] = tf.TensorSpec([None, *part.shape[1:]], part.dtype)
+            with (self._folder / name).open("wb" if first else "ab") as file:
+                file.write(part.numpy().tobytes())
+
+    def reader(self) -> Callable[[tf.Tensor], Encoded]:
+        arrays = {
+            name: np.memmap(self._folder / name, spec.dtype.as_numpy_dtype, "r").reshape(
+                -1, *spec.shape[1:]
+            )
+            for name, spec in self._specs.items()
+        }
+
+        def gather(rows: tf.Tensor) -> Encoded:
+            return {
+                name: tf.ensure_shape(
+                    tf.numpy_function(array.__getitem__, [rows], self._specs[name].dtype),
+                    self._specs[name].shape,
+                )
+                for name, array in arrays.items()
+            }
+
+        return gather
 
 
 def streamed_training(
@@ -130,13 +219,7 @@ def streamed_evaluation(
     """Each record once, in file order, as batches of (inputs, targets)."""
     names = sorted(next(iter(chunks())).columns)
     batches = _from_chunks(chunks, preprocessor, names).batch(batch_size)
-    return without_autotuning(
-        batches.map(
-            lambda columns, targets: (preprocessor(columns), targets),
-            num_parallel_calls=2,
-            deterministic=True,
-        ).prefetch(8)
-    )
+    return _parallel(batches, lambda columns, targets: (preprocessor(columns), targets))
 
 
 def epoch_order(
@@ -164,6 +247,12 @@ def epoch_order(
     batches = tf.reshape(order[:whole], [-1, batch_size])
     batches = shuffle(batches, seed=tf.stack([tf.cast(seed, tf.int64), 2 * epoch + 1]))
     return tf.cast(tf.concat([tf.reshape(batches, [-1]), order[whole:]], axis=0), tf.int64)
+
+
+def _parallel(dataset: tf.data.Dataset, function: Callable[..., Any]) -> tf.data.Dataset:
+    return without_autotuning(
+        dataset.map(function, num_parallel_calls=2, deterministic=True).prefetch(8)
+    )
 
 
 def without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:

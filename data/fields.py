@@ -1,11 +1,13 @@
 """The parts of a record, and how the cells of a file become them.
 
-Field("stars", "label", option="--data.label_column").convert(["1", 2, 3.0, None])
-# ["1", "2", "3", None]
+values, problems = Field("stars", "label").convert(["1", 2, 3.0, None])
+# ["1", "2", "3", None], {3: "column 'stars' is empty"}
 """
 
+import base64
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -20,10 +22,12 @@ class Field:
     column: str
     """The column's name; "0", "1", ... in files without a header."""
 
-    kind: Literal["text", "label", "number", "bytes"] = "text"
+    kind: Literal["text", "label", "number", "bytes", "image"] = "text"
     """text: kept as it is. label: the str() of a scalar, so True is "True"; but an integral float,
     which is what integers become beside nulls in many tools, loses its ".0". number: float32.
-    bytes: kept as they are."""
+    bytes: kept as they are, or decoded where they are {"b64": "..."}. image: the bytes of an
+    encoded picture, from bytes, the path of a file, {"bytes": ..., "path": ...} as Hugging Face's
+    Parquet files have it, or {"b64": "..."}; it is decoded once to see that it is whole."""
 
     required: bool = True
     """Whether the column and each of its cells must be there."""
@@ -31,26 +35,53 @@ class Field:
     option: str = ""
     """The option that names the column, for messages: "--data.text_column"."""
 
+    max_pixels: int | None = 2**26
+    """Pixels that a picture may have; None takes pictures unchecked, as when read once more."""
+
     @property
     def missing(self) -> Any:
         """What an optional field holds where its cell is empty."""
-        return {"number": float("nan"), "bytes": b""}.get(self.kind, "")
+        return {"number": float("nan"), "bytes": b"", "image": b""}.get(self.kind, "")
 
-    def convert(self, cells: list[Any]) -> list[Any]:
-        """The cells' values; None where one is null, empty, blank or not of this kind."""
-        cell_to_value = _CONVERTERS[self.kind]
-        return [cell_to_value(cell) for cell in cells]
+    def convert(self, cells: list[Any], folder: Path = Path()) -> tuple[list[Any], dict[int, str]]:
+        """The cells' values, and by position why some are None: null, blank or not of this kind.
+
+        Args:
+            cells: what the rows of a table hold.
+            folder: what the paths of pictures are relative to.
+        """
+        if self.kind == "image":
+            values, problems = self._pictures(cells, folder)
+        else:
+            cell_to_value = _CONVERTERS[self.kind]
+            values = [cell_to_value(cell) for cell in cells]
+            bad = [i for i, value in enumerate(values) if value is None] if None in values else []
+            problems = {index: self._complaint(cells[index]) for index in bad}
+        if not self.required:
+            for index in [index for index in problems if self.is_empty(cells[index])]:
+                values[index] = self.missing
+                del problems[index]
+        return values, problems
 
     def is_empty(self, cell: Any) -> bool:
         """Whether a cell is null, NaN, or text or bytes with nothing but blanks."""
+        if isinstance(cell, dict) and self.kind == "image":
+            return all(part is None for part in cell.values())
         return cell is None or cell != cell or (isinstance(cell, str | bytes) and not cell.strip())
 
     def array(self, values: list[Any]) -> np.ndarray:
         """Converted values as an array of objects, or of float32 for numbers."""
         return np.array(values, np.float32 if self.kind == "number" else object)
 
-    def complaint(self, cell: Any) -> str:
-        """Why a cell that `convert` made None is no good, in words."""
+    def _pictures(self, cells: list[Any], folder: Path) -> tuple[list[Any], dict[int, str]]:
+        from data.pictures import load_pictures
+
+        found = load_pictures(cells, folder, f"column '{self.column}'", self.max_pixels)
+        problems = {index: why for index, why in enumerate(found) if isinstance(why, str)}
+        return [None if isinstance(value, str) else value for value in found], problems
+
+    def _complaint(self, cell: Any) -> str:
+        """Why a cell that became None is no good, in words."""
         name = f"column '{self.column}'"
         if self.is_empty(cell):
             return f"{name} is empty"
@@ -58,6 +89,8 @@ class Field:
             return f"{name} is {clip(repr(cell))}, not a finite number"
         if isinstance(cell, bytes):
             return f"{name} is not UTF-8"
+        if self.kind == "bytes" and isinstance(cell, dict) and "b64" in cell:
+            return f"{name} is not base64"
         return f"{name} is a {type(cell).__name__}, not {_NOUNS[self.kind]}"
 
 
@@ -65,6 +98,19 @@ def clip(text: str, length: int = 40) -> str:
     """The text on one line, shortened for a message."""
     line = " ".join(text.split())
     return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def shown(path: str) -> str:
+    """A path on one line, for a message."""
+    return clip(path if path.isprintable() else repr(path), 200)
+
+
+def from_base64(text: Any) -> bytes | None:
+    """The bytes that a text encodes; None if it doesn't."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except (TypeError, ValueError):
+        return None
 
 
 def _text(cell: Any) -> str | None:
@@ -91,6 +137,8 @@ def _number(cell: Any) -> float | None:
 
 
 def _bytes(cell: Any) -> bytes | None:
+    if isinstance(cell, dict) and cell.keys() == {"b64"}:
+        cell = from_base64(cell["b64"])
     return cell if isinstance(cell, bytes) and cell else None
 
 
@@ -107,4 +155,4 @@ def _scalar(cell: Any) -> str | None:
 
 
 _CONVERTERS = {"text": _text, "label": _label, "number": _number, "bytes": _bytes}
-_NOUNS = {"text": "a text", "label": "a label", "bytes": "bytes"}
+_NOUNS = {"text": "a text", "label": "a label", "bytes": 'bytes (in JSON: {"b64": "..."})'}

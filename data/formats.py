@@ -6,23 +6,25 @@
         chunk.rows, chunk.cells["text"], chunk.broken
 
 A row is named as a spreadsheet shows it: in CSV, TSV and JSONL the line of the file on which it
-starts (a header is row 1), in Parquet and tfds its number, counted from 1.
+starts (a header is row 1), in Parquet, TFRecord and tfds its number, counted from 1.
 """
 
 import csv
 import gzip
 import io
 import json
+import re
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from data.errors import DataError
 from data.fields import clip
+from data.records import CHUNK_BYTES
 
 ENDINGS = {
     ".csv": "csv",
@@ -30,9 +32,14 @@ ENDINGS = {
     ".jsonl": "jsonl",
     ".json": "jsonl",
     ".parquet": "parquet",
+    ".tfrecord": "tfrecord",
+    ".tfrecords": "tfrecord",
+    ".tfrec": "tfrecord",
 }
 LARGEST_CELL = 2**24
 GZIP_RATIO = 4
+
+Item = TypeVar("Item")
 
 
 class Chunk(NamedTuple):
@@ -55,14 +62,21 @@ class Table(Protocol):
     def name(self) -> str:
         """What messages call the table."""
 
+    @property
+    def folder(self) -> Path:
+        """What the paths in its cells are relative to."""
+
     def size(self) -> int:
         """About how many bytes its rows take."""
 
     def columns(self) -> list[str]:
         """The names of its columns."""
 
+    def where(self, row: int) -> str:
+        """What messages call a row."""
+
     def chunks(self, columns: Sequence[str], size: int) -> Iterator[Chunk]:
-        """Its rows in order, `size` at a time, with the cells of some columns."""
+        """Its rows in order, at most `size` at a time, with the cells of some columns."""
 
 
 def open_table(path: str, format: str = "auto", header: bool = True, name: str = "") -> Table:
@@ -79,13 +93,17 @@ def open_table(path: str, format: str = "auto", header: bool = True, name: str =
         format = known_format(path) or format
     if format == "parquet":
         return ParquetTable(path, name)
+    if format == "tfrecord":
+        from data.tfrecords import TfrecordTable
+
+        return TfrecordTable(path, name)
     if format == "jsonl":
         return JsonLinesTable(path, name)
     if format in ("csv", "tsv"):
         return CsvTable(path, name, "," if format == "csv" else "\t", header)
     raise DataError(
         f"{name}: the ending does not tell the format; "
-        "say --data.format csv, tsv, jsonl or parquet."
+        "say --data.format csv, tsv, jsonl, parquet or tfrecord."
     )
 
 
@@ -99,20 +117,53 @@ def check_file(path: str, name: str) -> None:
 
 def known_format(path: str) -> str | None:
     """The format that a file's ending tells, if it does."""
-    return ENDINGS.get(Path(path.lower().removesuffix(".gz")).suffix)
+    return ENDINGS.get(Path(_unsharded(path).removesuffix(".gz")).suffix)
+
+
+def is_gzip(path: str) -> bool:
+    """Whether a file's name says that it is packed."""
+    return _unsharded(path).endswith(".gz")
+
+
+def batches(items: Iterable[Item], size: int, weigh: Callable[[Item], int]) -> Iterator[list[Item]]:
+    """At most `size` items at a time, and no more once they weigh `CHUNK_BYTES` together."""
+    batch: list[Item] = []
+    weight = 0
+    for item in items:
+        batch.append(item)
+        weight += weigh(item)
+        if len(batch) == size or weight >= CHUNK_BYTES:
+            yield batch
+            batch, weight = [], 0
+    if batch:
+        yield batch
 
 
 @dataclass(frozen=True)
-class CsvTable:
-    """Text with a delimiter, quoted as in RFC 4180: quoted fields may hold line breaks."""
+class FileTable:
+    """What the tables that are one file share."""
 
     path: str
     name: str
-    delimiter: str
-    header: bool
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.path).parent
 
     def size(self) -> int:
-        return _size(self.path)
+        """The file's bytes; text in a .gz is taken to be four times as large."""
+        return Path(self.path).stat().st_size * (GZIP_RATIO if is_gzip(self.path) else 1)
+
+    def where(self, row: int) -> str:
+        return f"{self.name}, row {row}"
+
+
+@dataclass(frozen=True)
+class CsvTable(FileTable):
+    """Text with a delimiter, quoted as in RFC 4180: quoted fields may hold line breaks."""
+
+    delimiter: str
+    header: bool
 
     def columns(self) -> list[str]:
         for _, fields in self._records():
@@ -172,50 +223,38 @@ class CsvTable:
 
 
 @dataclass(frozen=True)
-class JsonLinesTable:
+class JsonLinesTable(FileTable):
     """One JSON object a line; a key that a line lacks is null there."""
-
-    path: str
-    name: str
-
-    def size(self) -> int:
-        return _size(self.path)
 
     def columns(self) -> list[str]:
         """The keys of the first 1,000 objects."""
-        objects = (value for _, value in islice(self._lines(), 1000) if isinstance(value, dict))
+        objects = (value for _, value, _ in islice(self._lines(), 1000) if isinstance(value, dict))
         names = list(dict.fromkeys(chain.from_iterable(objects)))
         if not names:
-            for row, problem in islice(self._lines(), 1):
+            for row, problem, _ in islice(self._lines(), 1):
                 raise DataError(f"{self.name}, row {row}: {problem}.")
             raise DataError(f"{self.name} holds only blank lines; give a file that has records.")
         return names
 
     def chunks(self, columns: Sequence[str], size: int) -> Iterator[Chunk]:
-        lines = self._lines()
-        while batch := list(islice(lines, size)):
-            good = [(row, value) for row, value in batch if isinstance(value, dict)]
+        for batch in batches(self._lines(), size, lambda line: line[2]):
+            good = [(row, value) for row, value, _ in batch if isinstance(value, dict)]
             cells = {column: [value.get(column) for _, value in good] for column in columns}
-            broken = [(row, value) for row, value in batch if isinstance(value, str)]
+            broken = [(row, value) for row, value, _ in batch if isinstance(value, str)]
             yield Chunk([row for row, _ in good], cells, broken)
 
-    def _lines(self) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    def _lines(self) -> Iterator[tuple[int, dict[str, Any] | str, int]]:
+        """Each line's number, its object or what is wrong with it, and its length."""
         with opened(self.path, self.name) as file:
             for row, line in enumerate(file, 1):
                 text = decode_line(line, self.name, row)
                 if text.strip():
-                    yield row, parse_object(text)
+                    yield row, parse_object(text), len(line)
 
 
 @dataclass(frozen=True)
-class ParquetTable:
+class ParquetTable(FileTable):
     """A Parquet file, read a record batch at a time."""
-
-    path: str
-    name: str
-
-    def size(self) -> int:
-        return _size(self.path)
 
     def columns(self) -> list[str]:
         with self._open() as file:
@@ -224,6 +263,7 @@ class ParquetTable:
     def chunks(self, columns: Sequence[str], size: int) -> Iterator[Chunk]:
         row = 1
         with self._open() as file:
+            size = min(size, _rows_at_once(file.metadata, columns))
             for batch in file.iter_batches(size, columns=list(columns), use_threads=False):
                 cells = {column: _python_values(batch.column(column)) for column in columns}
                 yield Chunk(list(range(row, row + len(batch))), cells, [])
@@ -272,7 +312,7 @@ def parse_object(line: str) -> dict[str, Any] | str:
 @contextmanager
 def opened(path: str, name: str) -> Iterator[Any]:
     """The file's bytes, unpacked if its name ends with .gz."""
-    open_file: Callable[..., Any] = gzip.open if path.lower().endswith(".gz") else open
+    open_file: Callable[..., Any] = gzip.open if is_gzip(path) else open
     try:
         with open_file(path, "rb") as file:
             yield file
@@ -280,9 +320,9 @@ def opened(path: str, name: str) -> Iterator[Any]:
         raise DataError(f"{name} is not a whole gzip file ({error}); fetch it again.") from error
 
 
-def _size(path: str) -> int:
-    """The file's size in bytes; text in a .gz is taken to be four times as large."""
-    return Path(path).stat().st_size * (GZIP_RATIO if path.lower().endswith(".gz") else 1)
+def _unsharded(path: str) -> str:
+    """A path in lower case, without the numbers of a shard: train.tfrecord-00000-of-00004."""
+    return re.sub(r"-\d+-of-\d+$", "", path.lower())
 
 
 def _surrogate(text: str) -> str | None:
@@ -299,6 +339,21 @@ def _not_utf8(name: str, row: int, byte: int) -> DataError:
         f"{name}, row {row}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8 "
         "(it may be Latin-1, Windows-1252 or UTF-16)."
     )
+
+
+def _rows_at_once(metadata: Any, columns: Sequence[str]) -> int:
+    """How many rows of some columns take about `CHUNK_BYTES`; at least one."""
+    largest = 1.0
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        parts = (group.column(index) for index in range(group.num_columns))
+        held = sum(
+            part.total_uncompressed_size
+            for part in parts
+            if part.path_in_schema.partition(".")[0] in columns or part.path_in_schema in columns
+        )
+        largest = max(largest, held / max(group.num_rows, 1))
+    return max(1, int(CHUNK_BYTES / largest))
 
 
 def _python_values(column: Any) -> list[Any]:

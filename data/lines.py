@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data.fields import Field
+from data.folders import FILE
 from data.formats import Chunk, check_file, decode_line, known_format, opened, parse_object
 
 STDIN = "-"
@@ -24,7 +25,8 @@ class LinesTable:
     """One record a line, as a table of the fields' columns.
 
     A line that starts with `{` is a JSON object whose keys are the record's or the columns'. Any
-    other is the raw text of the text fields, in their order, with tabs between them.
+    other is the raw text of the text fields and the paths of the pictures, in their order, with
+    tabs between them. The column `FILE` has the path of a picture that a line gives by its path.
     """
 
     path: str
@@ -38,13 +40,21 @@ class LinesTable:
         """What messages call the table."""
         return "standard input" if self.path == STDIN else self.path
 
+    @property
+    def folder(self) -> Path:
+        """What paths are relative to: for standard input the working folder."""
+        return Path(self.path).parent
+
+    def where(self, row: int) -> str:
+        return f"{self.name}, row {row}"
+
     def size(self) -> int:
         """Bytes on the disk, which standard input has none of."""
         return 0 if self.path == STDIN else Path(self.path).stat().st_size
 
     def columns(self) -> list[str]:
         """The columns of the fields, whichever of them a line turns out to have."""
-        return [field.column for field in self.fields.values()]
+        return [*(field.column for field in self.fields.values()), FILE]
 
     def chunks(self, columns: Sequence[str], size: int) -> Iterator[Chunk]:
         """As many lines as there are already, at most `size`: nobody waits for a chunk to fill."""
@@ -65,6 +75,7 @@ class LinesTable:
                 broken.append((row, record))
                 continue
             rows.append(row)
+            record.setdefault(FILE, self._file(record))
             for column in columns:
                 cells[column].append(record.get(column))
         return Chunk(rows, cells, broken)
@@ -73,7 +84,8 @@ class LinesTable:
         """The line's cells by column, or what is wrong with it in words."""
         if line.startswith("{"):
             return self._object(parse_object(line))
-        texts = [field.column for field in self.fields.values() if field.kind == "text"]
+        kinds = ("text", "image")
+        texts = [field.column for field in self.fields.values() if field.kind in kinds]
         if not texts:
             return f"not a JSON object with the keys {', '.join(self.fields)}"
         parts = line.split("\t", len(texts) - 1)
@@ -95,6 +107,13 @@ class LinesTable:
                 return f"a JSON object without '{key}'; its keys are: {', '.join(record) or 'none'}"
         return cells
 
+    def _file(self, record: dict[str, Any]) -> str | None:
+        """The path of the record's picture, if it is given by one."""
+        cells = [
+            record.get(field.column) for field in self.fields.values() if field.kind == "image"
+        ]
+        return next((cell for cell in cells if isinstance(cell, str)), None)
+
     @contextmanager
     def _opened(self) -> Iterator[Any]:
         if self.path == STDIN:
@@ -107,10 +126,12 @@ class LinesTable:
 
 def _available_lines(file: Any) -> Iterator[list[bytes]]:
     """All whole lines that can be read without waiting, again and again until the end."""
-    rest = b""
+    rest: list[bytes] = []  # in pieces, since a line with a picture in it has many
     while block := file.read1(2**16):
-        *lines, rest = (rest + block).split(b"\n")
+        first, *lines = block.split(b"\n")
+        rest.append(first)
         if lines:
-            yield lines
-    if rest:
-        yield [rest]
+            whole, rest = b"".join(rest), [lines.pop()]
+            yield [whole, *lines]
+    if last := b"".join(rest):
+        yield [last]

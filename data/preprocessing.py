@@ -31,6 +31,10 @@ class Preprocessor(tf.Module):
         """Each record's length once collated, int32 (batch,), if records differ in length."""
         return None
 
+    def encoded_bytes(self) -> int | None:
+        """What each record takes once encoded, in bytes, if all are of one shape."""
+        return None
+
     def collate(self, encoded: Encoded, length: int | None = None) -> dict[str, tf.Tensor]:
         """Encoded records as one dense batch of model inputs.
 

@@ -3,7 +3,7 @@
 Both kinds have the same protocol: `len`, `chunks`, `take`, `labels`, `skipped` and `source`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from data.errors import DataError
 
 CHUNK = 8192
+CHUNK_BYTES = 2**26  # of pictures, which are large
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,9 +40,13 @@ class Records:
         return replace(self, skipped=0)
 
     def chunks(self, size: int = CHUNK) -> Iterator["Records"]:
-        """Consecutive parts of at most `size` records."""
-        for start in range(0, len(self), size):
-            yield self.take(slice(start, start + size))
+        """Consecutive parts of at most `size` records and about 64 MiB of bytes."""
+        weights = [0] * len(self)
+        for column in self.columns.values():
+            if len(column) and isinstance(column[0], bytes):
+                weights = [weight + len(cell) for weight, cell in zip(weights, column, strict=True)]
+        for part in bounded(weights, size):
+            yield self.take(part)
 
     def labels(self, key: str = "label") -> tuple[np.ndarray, list[str]]:
         """Each record's label as a number, and the labels so numbered, by first appearance."""
@@ -110,6 +115,18 @@ class StreamedRecords:
         rank = np.empty(len(order), np.int32)
         rank[order] = np.arange(len(order))
         return rank[codes], [names[code] for code in present[order]]
+
+
+def bounded(weights: Sequence[int], size: int) -> Iterator[slice]:
+    """Consecutive parts of at most `size` rows, and of `CHUNK_BYTES` where more than one row."""
+    start, total = 0, 0
+    for row, weight in enumerate(weights):
+        if row > start and (row - start == size or total + weight > CHUNK_BYTES):
+            yield slice(start, row)
+            start, total = row, 0
+        total += weight
+    if start < len(weights):
+        yield slice(start, len(weights))
 
 
 class Numbering:

@@ -16,15 +16,17 @@ hold one number a row and are split just as exactly.
 import glob
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import NoReturn
 
 from data.errors import DataError
 from data.fields import Field, clip
+from data.folders import EXTENSIONS, FILE, FolderTable, PicturesTable, is_picture, pictures_in
 from data.formats import CsvTable, Table, open_table
-from data.lines import LinesTable, holds_lines
+from data.lines import STDIN, LinesTable, holds_lines
 from data.options import Tables
-from data.reading import BadRows, load, scan, stream
+from data.reading import BadRows, load, picture_bytes, scan, stream
 from data.records import CHUNK, Records, StreamedRecords, label_counts
 from data.splits import hold_out
 from data.tfds import PREFIX, TfdsTable
@@ -112,25 +114,52 @@ class TableSource:
                     self._check_labels(records, tables, key, labels)
         return records
 
-    def requests(self, path: str) -> Iterator[Records]:
+    def requests(self, paths: str | list[str]) -> Iterator[Records]:
         """Reads raw records to predict from, as they come, at most 256 at a time.
 
-        CSV, TSV, JSONL and Parquet by the file's ending, with the task's columns, of which labels
-        may be absent. Any other file, and "-" for standard input, holds one record a line: a JSON
-        object, or the raw text (a tab before the second text of a pair).
+        CSV, TSV, JSONL, Parquet and TFRecord by the file's ending, with the task's columns, of
+        which labels may be absent. Any other file, and "-" for standard input, holds one record a
+        line: a JSON object, or the raw text (a tab before the second text of a pair).
+
+        A task that reads pictures takes them from picture files and from folders of them too, and
+        a line may be the path of one. Such records have a column "file", the path of the picture.
+
+        Args:
+            paths: files, globs, and for pictures folders, which are read in this order.
         """
-        options = self._options
-        if holds_lines(path, options.format):
-            fields = {key: field for key, field in self._fields.items() if field.kind != "label"}
-            table: Table = LinesTable(path, fields)
-        else:
-            table = open_table(path, options.format, options.header)
-            fields = self._present([table], require_labels=False)
         bad = BadRows()
-        for part in scan([table], fields, REQUESTS, bad):
-            self._tolerate(bad)
-            if len(part.records):
-                yield part.records
+        for table, fields in self._requested([paths] if isinstance(paths, str) else paths):
+            for part in scan([table], fields, REQUESTS, bad):
+                self._tolerate(bad)
+                if len(part.records):
+                    yield part.records
+
+    def _requested(self, paths: list[str]) -> Iterator[tuple[Table, dict[str, Field]]]:
+        """The tables to predict from, each with the fields to read of it."""
+        image = self._column("image")
+        file = {FILE: Field(FILE, required=False)} if image else {}
+        files: list[str] = []
+        for path in paths:
+            folder = image is not None and Path(path).expanduser().is_dir()
+            files += _pictures(path) if folder else [path] if path == STDIN else _expand(path)
+        options = self._options
+        for are_pictures, group in groupby(files, lambda path: bool(image) and is_picture(path)):
+            names = list(group)
+            if are_pictures and image:
+                pictures = PicturesTable(names[0], names, {FILE: names, image: names})
+                yield pictures, self._present([pictures], require_labels=False) | file
+                continue
+            for name in names:
+                if holds_lines(name, options.format):
+                    fields = {key: f for key, f in self._fields.items() if f.kind != "label"}
+                    yield LinesTable(name, fields), fields | file
+                else:
+                    table = open_table(name, options.format, options.header)
+                    yield table, self._present([table], require_labels=False)
+
+    def _column(self, kind: str) -> str | None:
+        """The column of the first field of a kind."""
+        return next((field.column for field in self._fields.values() if field.kind == kind), None)
 
     def _named(
         self,
@@ -163,10 +192,22 @@ class TableSource:
                     )
                 if self._sample is None:
                     raise DataError("This task has no sample; name data with --data.train FILE.")
-                tables.append(open_table(self._sample, name=SAMPLE))
+                tables.append(self._table(self._sample, Tables(), name=SAMPLE))
             else:
-                tables += [open_table(p, options.format, options.header) for p in _expand(path)]
+                tables += [self._table(file, options) for file in _expand(path)]
         return tables
+
+    def _table(self, path: str, options: Tables, name: str = "") -> Table:
+        """The table in a file, or in a folder of class folders if the task has pictures."""
+        image, label = self._column("image"), self._column("label")
+        if image and label and Path(path).is_dir():
+            return FolderTable(path, name or path, image, label)
+        if image and is_picture(path) and options.format == "auto":
+            raise DataError(
+                f"{path} is a single picture; name a folder that has a folder of pictures for each "
+                "class, or a table of pictures."
+            )
+        return open_table(path, options.format, options.header, name)
 
     def _read(
         self, tables: Sequence[Table], require_labels: bool = True
@@ -174,7 +215,8 @@ class TableSource:
         """All good rows of the tables, in memory or streamed by their size."""
         fields = self._present(tables, require_labels)
         source = _describe(tables)
-        fits = sum(table.size() for table in tables) <= self._options.memory_limit_mb * 2**20
+        size = sum(table.size() + picture_bytes(table, fields) for table in tables)
+        fits = size <= self._options.memory_limit_mb * 2**20
         bad = BadRows()
         records = (load if fits else stream)(tables, fields, source, bad)
         self._tolerate(bad)
@@ -239,11 +281,12 @@ class TableSource:
         }
         if not unknown:
             return
-        for part in scan(tables, self._present(tables, False), CHUNK, BadRows()):
+        fields = {k: f for k, f in self._present(tables, False).items() if f.kind != "image"}
+        for part in scan(tables, fields, CHUNK, BadRows()):
             for row, label in zip(part.rows, part.records.columns[key], strict=True):
                 if label in unknown:
                     raise DataError(
-                        f"{part.table.name}, row {row}: label '{clip(label)}' is not in the "
+                        f"{part.table.where(row)}: label '{clip(label)}' is not in the "
                         f"training data ({sum(unknown.values())} records have "
                         f"{len(unknown)} such labels; training has {_listed(known)}); correct "
                         "them, leave them out, or add training records of them."
@@ -268,6 +311,14 @@ def _expand(pattern: str) -> list[str]:
     files = sorted(match for match in matches if Path(match).is_file())
     if not files:
         raise DataError(f"{path} matches no file; check the glob (relative to {Path.cwd()}).")
+    return files
+
+
+def _pictures(folder: str) -> list[str]:
+    """The pictures anywhere in a folder, of which there must be some."""
+    files = pictures_in(str(Path(folder).expanduser()))
+    if not files:
+        raise DataError(f"{folder} has no pictures ({', '.join(EXTENSIONS)}); name another folder.")
     return files
 
 

@@ -5,12 +5,12 @@ tensorflow-datasets is optional, and imported only here, when such a data set is
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from data.errors import DataError
 from data.fields import clip
-from data.formats import Chunk
+from data.formats import Chunk, batches
 
 PREFIX = "tfds:"
 
@@ -21,6 +21,7 @@ class TfdsTable:
     def __init__(self, name: str, split: str):
         """Takes "tfds:NAME[/SPLIT]" and the split to read where the name has none."""
         self.name = name
+        self.folder = Path()
         self._default_split = split
 
     def size(self) -> int:
@@ -30,16 +31,24 @@ class TfdsTable:
     def columns(self) -> list[str]:
         return list(self._prepared[0].info.features)
 
+    def where(self, row: int) -> str:
+        return f"{self.name}, row {row}"
+
     def chunks(self, columns: Sequence[str], size: int) -> Iterator[Chunk]:
         import tensorflow_datasets
 
         builder, split = self._prepared
         features = builder.info.features
-        data = builder.as_dataset(split=split, shuffle_files=False)
+        encoded = {
+            name: tensorflow_datasets.decode.SkipDecoding()
+            for name, feature in features.items()
+            if isinstance(feature, tensorflow_datasets.features.Image)
+        }
+        data = builder.as_dataset(split=split, shuffle_files=False, decoders=encoded or None)
         data = data.map(lambda example: {column: example[column] for column in columns})
         examples = iter(tensorflow_datasets.as_numpy(data))
         row = 1
-        while batch := list(islice(examples, size)):
+        for batch in batches(examples, size, _bytes):
             cells = {
                 column: _named(features[column], [example[column] for example in batch])
                 for column in columns
@@ -93,6 +102,10 @@ class TfdsTable:
                 f"{self.name}: TensorFlow Datasets has no such data set ({problem}); look it up "
                 "at https://www.tensorflow.org/datasets/catalog."
             ) from error
+
+
+def _bytes(example: dict[str, Any]) -> int:
+    return sum(len(cell) for cell in example.values() if isinstance(cell, bytes))
 
 
 def _named(feature: Any, cells: list[Any]) -> list[Any]:

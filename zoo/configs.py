@@ -68,3 +68,52 @@ class BertClassifierConfig:
     def origin(self) -> str:
         """What training starts from, in words."""
         return f"the preset {self.start}" if self.start else f"random weights, size {self.size}"
+
+
+@dataclass(frozen=True)
+class CnnConfig:
+    """A convolutional image classifier."""
+
+    preset: Literal["simple", "airbench"] = "simple"
+    """`simple`: a small net after LeNet for pictures of up to 64 pixels. `airbench`: the fast
+    CIFAR-10 net of Jordan 2024 (arXiv 2404.00498), with its recipe as the defaults of --train.*
+    and --data.*."""
+
+    widths: list[int] | None = None
+    """Channels of the three blocks; by default 32, 64, 128 (simple) or 64, 256, 256 (airbench)."""
+
+    height: int | None = None
+    """Height that pictures are resized to, in pixels; by default the data's own if all are small,
+    else 224."""
+
+    width: int | None = None
+    """Width that pictures are resized to, in pixels."""
+
+    channels: Literal[1, 3] | None = None
+    """1 for grey, 3 for colour; by default grey only if all training pictures are."""
+
+    resize: Literal["crop", "pad", "stretch"] = "crop"
+    """How pictures of another shape are made to fit: cut what is too long, fill up what is too
+    short with black, or distort."""
+
+    dropout: float = 0.0
+    """Share of the features dropped before the classifier in training, 0 to 1."""
+
+    views: Literal["one", "mirror", "translate"] | None = None
+    """What is averaged for an answer, in evaluation and in the export: the picture as it is, it and
+    its mirror image (2 times the work), or these and both moved by a pixel each way (6 times); by
+    default `translate` for airbench, else `one`."""
+
+    def __post_init__(self) -> None:
+        if self.widths is not None and (len(self.widths) != 3 or min(self.widths) < 1):
+            raise PresetError(f"widths {self.widths}: give three numbers of channels")
+        for name in ("height", "width"):
+            if not 8 <= (getattr(self, name) or 8) <= 1024:
+                raise PresetError(f"{name} {getattr(self, name)}: must be from 8 to 1024 pixels")
+        if not 0 <= self.dropout < 1:
+            raise PresetError(f"dropout {self.dropout}: must be from 0 to below 1")
+
+    @property
+    def origin(self) -> str:
+        """What training starts from, in words."""
+        return f"random weights, {self.preset}"

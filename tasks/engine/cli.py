@@ -86,6 +86,11 @@ def _run(task: Task, arguments: list[str]) -> None:
                 if not (verb == "predict" and key in ("format", "header"))
             }
         )
+    if verb == "train":
+        questions = ("-h", "--help", "--print_config")
+        plain = [argument for argument in arguments if not argument.startswith(questions)]
+        model = _config(task, parser.parse_args(plain).as_dict()).model
+        parser.set_defaults(task.recipe(model))
     options = parser.parse_args(arguments)
     config = _config(task, earlier | options.as_dict())
 
@@ -220,9 +225,9 @@ def _parser(task: Task, verb: str) -> _Parser:
     if verb == "predict":
         parser.add_argument(
             "--input",
-            default="-",
-            help="a .csv, .tsv, .jsonl or .parquet file, or text or JSON lines; - reads them from "
-            "standard input",
+            nargs="+",
+            default=["-"],
+            help=f"{task.requests}; - reads lines from standard input",
         )
     for section, options in _sections(task, verb).items():
         parser.add_class_arguments(options, section)

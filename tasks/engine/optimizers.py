@@ -1,70 +1,25 @@
-"""The optimizer that all tasks train with, and its learning-rate schedules.
+"""The optimizers that all tasks train with, and their learning-rate schedules.
 
 optimizer = AdamW(schedule("linear", 2e-4, warmup_steps=100, total_steps=1000), global_clipnorm=1.0)
 optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "embeddings"])
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from tasks.engine.options import Train
 
-@keras.saving.register_keras_serializable(package="tasks")
-class AdamW(keras.optimizers.AdamW):
-    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2), in few passes.
 
-    The numbers are those of `keras.optimizers.AdamW`, whose arguments it takes and whose state it
-    reads; only the work is less. A variable's update is one kernel instead of a dozen ops that each
-    pass over memory, its decay is one pass, and clipping by global norm costs one pass of reading
+class _FewPasses(keras.optimizers.Optimizer):
+    """Weight decay and clipping of a Keras optimizer in few passes over memory.
+
+    The numbers are Keras'. Decay is one pass, and clipping by global norm costs one pass of reading
     unless the norm is above the limit. Clipping is of the gradient summed over replicas, so that
     several replicas train as one (Keras clips each replica's own).
-
-    One thing differs: where a gradient names only some rows of a variable, as an embedding table's
-    does (`tf.IndexedSlices`), only those rows and their moments are updated, as if time stood still
-    for the others ("lazy Adam"); plain Adam would go on moving all rows by their old momentum. A
-    token that occurs several times in a batch counts with the sum of its gradients. With gradient
-    accumulation such gradients become dense, and the update is plain Adam's.
     """
-
-    def build(self, variables: list[keras.Variable]) -> None:
-        if self.amsgrad:
-            raise ValueError("amsgrad is not supported; use keras.optimizers.AdamW for it")
-        super().build(variables)
-
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Updates one variable, of any float dtype, and its two moments in place."""
-        variable = variable.value if isinstance(variable, keras.Variable) else variable
-        index = self._get_variable_index(variable)
-        momentum, velocity = self._momentums[index].value, self._velocities[index].value
-        dtype = variable.dtype
-        step = tf.cast(self.iterations + 1, dtype)
-        rate = tf.cast(learning_rate, dtype)
-        beta_1, beta_2 = tf.constant(self.beta_1, dtype), tf.constant(self.beta_2, dtype)
-        power_1, power_2 = tf.pow(beta_1, step), tf.pow(beta_2, step)
-        if not isinstance(gradient, tf.IndexedSlices):
-            tf.raw_ops.ResourceApplyAdam(
-                var=variable.handle,
-                m=momentum.handle,
-                v=velocity.handle,
-                beta1_power=power_1,
-                beta2_power=power_2,
-                lr=rate,
-                beta1=beta_1,
-                beta2=beta_2,
-                epsilon=tf.constant(self.epsilon, dtype),
-                grad=tf.cast(gradient, dtype),
-            )
-            return
-        gradient = _deduplicated(gradient)
-        rows, values = gradient.indices, tf.cast(gradient.values, dtype)
-        new_momentum = beta_1 * tf.gather(momentum, rows) + (1 - beta_1) * values
-        new_velocity = beta_2 * tf.gather(velocity, rows) + (1 - beta_2) * tf.square(values)
-        rate *= tf.sqrt(1 - power_2) / (1 - power_1)
-        update = rate * new_momentum / (tf.sqrt(new_velocity) + self.epsilon)
-        for target, value in ((momentum, new_momentum), (velocity, new_velocity)):
-            tf.raw_ops.ResourceScatterUpdate(resource=target.handle, indices=rows, updates=value)
-        tf.raw_ops.ResourceScatterSub(resource=variable.handle, indices=rows, updates=update)
 
     def _apply_weight_decay(self, variables: list[keras.Variable]) -> None:
         decayed = [v.value for v in variables if self._use_weight_decay(v)]
@@ -116,10 +71,194 @@ class AdamW(keras.optimizers.AdamW):
         ]
 
 
+@keras.saving.register_keras_serializable(package="tasks")
+class AdamW(_FewPasses, keras.optimizers.AdamW):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2), in few passes.
+
+    The numbers are those of `keras.optimizers.AdamW`, whose arguments it takes and whose state it
+    reads; only the work is less: a variable's update is one kernel instead of a dozen ops that each
+    pass over memory.
+
+    One thing differs: where a gradient names only some rows of a variable, as an embedding table's
+    does (`tf.IndexedSlices`), only those rows and their moments are updated, as if time stood still
+    for the others ("lazy Adam"); plain Adam would go on moving all rows by their old momentum. A
+    token that occurs several times in a batch counts with the sum of its gradients. With gradient
+    accumulation such gradients become dense, and the update is plain Adam's.
+    """
+
+    def build(self, variables: list[keras.Variable]) -> None:
+        if self.amsgrad:
+            raise ValueError("amsgrad is not supported; use keras.optimizers.AdamW for it")
+        super().build(variables)
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Updates one variable, of any float dtype, and its two moments in place."""
+        variable = variable.value if isinstance(variable, keras.Variable) else variable
+        index = self._get_variable_index(variable)
+        momentum, velocity = self._momentums[index].value, self._velocities[index].value
+        dtype = variable.dtype
+        step = tf.cast(self.iterations + 1, dtype)
+        rate = tf.cast(learning_rate, dtype)
+        beta_1, beta_2 = tf.constant(self.beta_1, dtype), tf.constant(self.beta_2, dtype)
+        power_1, power_2 = tf.pow(beta_1, step), tf.pow(beta_2, step)
+        if not isinstance(gradient, tf.IndexedSlices):
+            tf.raw_ops.ResourceApplyAdam(
+                var=variable.handle,
+                m=momentum.handle,
+                v=velocity.handle,
+                beta1_power=power_1,
+                beta2_power=power_2,
+                lr=rate,
+                beta1=beta_1,
+                beta2=beta_2,
+                epsilon=tf.constant(self.epsilon, dtype),
+                grad=tf.cast(gradient, dtype),
+            )
+            return
+        gradient = _deduplicated(gradient)
+        rows, values = gradient.indices, tf.cast(gradient.values, dtype)
+        new_momentum = beta_1 * tf.gather(momentum, rows) + (1 - beta_1) * values
+        new_velocity = beta_2 * tf.gather(velocity, rows) + (1 - beta_2) * tf.square(values)
+        rate *= tf.sqrt(1 - power_2) / (1 - power_1)
+        update = rate * new_momentum / (tf.sqrt(new_velocity) + self.epsilon)
+        for target, value in ((momentum, new_momentum), (velocity, new_velocity)):
+            tf.raw_ops.ResourceScatterUpdate(resource=target.handle, indices=rows, updates=value)
+        tf.raw_ops.ResourceScatterSub(resource=variable.handle, indices=rows, updates=update)
+
+
+@keras.saving.register_keras_serializable(package="tasks")
+class SGD(_FewPasses, keras.optimizers.SGD):
+    """Stochastic gradient descent with Nesterov's momentum and decoupled weight decay, in few
+    passes: the arguments, numbers and state of `keras.optimizers.SGD`, and two more arguments.
+
+    Args:
+        bias_scale: what the learning rate of biases and norms' shifts is multiplied by, all
+            variables of one axis; 64 in Jordan 2024 (arXiv 2404.00498, section 3.4).
+        lookahead: every so many steps, the weights go part of the way back to slow weights, which
+            are where they were that many steps ago (Zhang et al. 2019, algorithm 1); 0 for never.
+            The part is `0.95 ** lookahead * (step / total_steps) ** 3` (Jordan 2024, section 3.4).
+        total_steps: of the whole training, for `lookahead`; at the last one the slow weights are
+            what remains.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.01,
+        momentum: float = 0.9,
+        nesterov: bool = True,
+        *,
+        bias_scale: float = 1.0,
+        lookahead: int = 0,
+        total_steps: int = 1,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(learning_rate, momentum, nesterov, **kwargs)
+        self.bias_scale = bias_scale
+        self.lookahead = lookahead
+        self.total_steps = total_steps
+        # A function, as Keras saves variables in an attribute as the optimizer's own.
+        self._averages: Callable[[], list[keras.Variable]] = list
+
+    def take_along(self, variables: Sequence[keras.Variable]) -> None:
+        """Has `lookahead` move these with the weights that they belong to, such as the moving
+        averages of batch norms; to be called before the optimizer is built."""
+        self._averages = lambda: list(variables)
+
+    def build(self, variables: list[keras.Variable]) -> None:
+        super().build(variables)
+        fast = [*variables, *self._averages()] if self.lookahead else []
+        self._slow = self.add_optimizer_variables(fast, "slow") if fast else []
+        for one, other in zip(self._slow, fast, strict=True):
+            one.assign(other)
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Updates one variable and its momentum in place."""
+        variable = variable.value if isinstance(variable, keras.Variable) else variable
+        scale = self.bias_scale if len(variable.shape) == 1 else 1.0
+        rate = tf.cast(learning_rate * scale, variable.dtype)
+        gradient = tf.cast(tf.convert_to_tensor(gradient), variable.dtype)
+        if not self.momentum:
+            variable.assign_sub(rate * gradient)
+            return
+        tf.raw_ops.ResourceApplyKerasMomentum(
+            var=variable.handle,
+            accum=self.momentums[self._get_variable_index(variable)].value.handle,
+            lr=rate,
+            grad=gradient,
+            momentum=tf.constant(self.momentum, variable.dtype),
+            use_nesterov=self.nesterov,
+        )
+
+    def apply(self, grads: Any, trainable_variables: Any = None) -> Any:
+        """One step of all variables; `lookahead` comes after it."""
+        result = super().apply(grads, trainable_variables)
+        if self.lookahead:
+            self._look_ahead()
+        return result
+
+    def _look_ahead(self) -> None:
+        step = tf.cast(self.iterations.value, tf.int64)
+        last = tf.equal(step, self.total_steps)
+        now = last | tf.equal(step % self.lookahead, 0)
+        done = tf.cast(step, tf.float32) / self.total_steps
+        kept = tf.where(last, 1.0, 0.95**self.lookahead * done**3)
+
+        def merge(fast, slow, now, kept):
+            merged = fast + tf.cast(kept, fast.dtype) * (slow - fast)
+            slow.assign(tf.where(now, merged, slow))
+            fast.assign(tf.where(now, merged, fast))
+
+        def apply(distribution, fasts, slows, now, kept):
+            for fast, slow in zip(fasts, slows, strict=True):
+                distribution.extended.update(fast, merge, args=(slow, now, kept), group=False)
+
+        tf.__internal__.distribute.interim.maybe_merge_call(
+            apply,
+            self._distribution_strategy,
+            [fast.value for fast in [*self._trainable_variables, *self._averages()]],
+            [slow.value for slow in self._slow],
+            now,
+            kept,
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "bias_scale": self.bias_scale,
+            "lookahead": self.lookahead,
+            "total_steps": self.total_steps,
+        }
+
+
+def make_optimizer(train: Train, steps: int) -> keras.optimizers.Optimizer:
+    """The optimizer that the options name, for a training of so many steps."""
+    common: dict[str, Any] = {
+        "learning_rate": schedule(
+            train.schedule, train.learning_rate, round(train.warmup * steps), steps
+        ),
+        "weight_decay": train.weight_decay,
+        "global_clipnorm": train.clip_norm,
+        "gradient_accumulation_steps": train.accumulate if train.accumulate > 1 else None,
+        "use_ema": train.ema is not None,
+        "ema_momentum": train.ema or 0.99,
+    }
+    if train.optimizer == "sgd":
+        return SGD(
+            momentum=train.momentum,
+            bias_scale=train.bias_scale,
+            lookahead=train.lookahead,
+            total_steps=steps,
+            **common,
+        )
+    if train.optimizer == "muon":
+        return keras.optimizers.Muon(exclude_layers=["classifier"], **common)
+    return AdamW(**common)
+
+
 def schedule(
     kind: str, learning_rate: float, warmup_steps: int, total_steps: int
 ) -> "WarmupSchedule":
-    """A linear warmup, then `linear` or `cosine` decay to zero, or `constant`."""
+    """A linear warmup, then `linear` or `cosine` decay to zero, `constant`, or `triangular`."""
     return WarmupSchedule(kind, learning_rate, warmup_steps, total_steps)
 
 
@@ -128,7 +267,9 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
     """Learning rate by step: up from zero in a line, then down to zero at `total_steps`.
 
     Args:
-        kind: `linear` or `cosine` (Loshchilov & Hutter 2017, equation 5) decay, or `constant`.
+        kind: `linear` or `cosine` (Loshchilov & Hutter 2017, equation 5) decay, or `constant`; or
+            `triangular`, from 0.2 of the rate up and down to 0.07 of it, in lines (Jordan 2024,
+            listing 4).
         learning_rate: the highest, reached after the warmup.
         warmup_steps: batches until then; the first step's rate is `learning_rate / warmup_steps`.
         total_steps: batches in all, warmup included.
@@ -137,8 +278,10 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
     def __init__(
         self, kind: str, learning_rate: float, warmup_steps: int, total_steps: int
     ) -> None:
-        if kind not in ("linear", "cosine", "constant"):
-            raise ValueError(f"schedule is {kind!r}; it must be linear, cosine or constant")
+        if kind not in ("linear", "cosine", "constant", "triangular"):
+            raise ValueError(
+                f"schedule is {kind!r}; it must be linear, cosine, constant or triangular"
+            )
         self.kind = kind
         self.learning_rate = learning_rate
         self.warmup_steps = warmup_steps
@@ -147,12 +290,15 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step: Any) -> tf.Tensor:
         step = tf.cast(step, tf.float32)
         warmup = tf.minimum((step + 1.0) / max(self.warmup_steps, 1), 1.0)
+        if self.kind == "triangular":
+            warmup = 0.2 + 0.8 * warmup
         decay_steps = max(self.total_steps - self.warmup_steps, 1)
         done = tf.clip_by_value((step - self.warmup_steps) / decay_steps, 0.0, 1.0)
         decay = {
             "linear": lambda: 1.0 - done,
             "cosine": lambda: 0.5 * (1.0 + tf.cos(3.141592653589793 * done)),
             "constant": lambda: tf.ones_like(done),
+            "triangular": lambda: 1.0 - (1.0 - 0.07) * done,
         }[self.kind]()
         return self.learning_rate * warmup * decay
 

@@ -9,7 +9,7 @@ from tasks.engine.errors import UsageError
 
 @dataclass(frozen=True)
 class Train:
-    """Training: `model.fit` with AdamW (Loshchilov & Hutter 2019)."""
+    """Training: `model.fit`, by default with AdamW (Loshchilov & Hutter 2019)."""
 
     epochs: int = 5
     """Passes over the training data."""
@@ -21,11 +21,26 @@ class Train:
     """The highest learning rate of the schedule. 3e-4 suits small encoders such as minilm, 5e-5
     base and large ones."""
 
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
-    """How the learning rate falls after warmup."""
+    schedule: Literal["linear", "cosine", "constant", "triangular"] = "linear"
+    """How the learning rate falls after warmup: to zero, not at all, or (triangular) from 0.2 of
+    its highest to 0.07 of it."""
 
     warmup: float = 0.1
     """Share of the steps in which the learning rate rises from zero, 0 to 1."""
+
+    optimizer: Literal["adamw", "sgd", "muon"] = "adamw"
+    """`sgd` has Nesterov's momentum; `muon` (Jordan 2024) is Keras': for matrices, with AdamW for
+    the rest, convolutions and the classifier included. All decay weights decoupled."""
+
+    momentum: float = 0.9
+    """Of `sgd`: the share of the last update in the next, 0 to below 1."""
+
+    bias_scale: float = 1.0
+    """Of `sgd`: what the learning rate of biases and norms is multiplied by."""
+
+    lookahead: int = 0
+    """Of `sgd`: steps after which the weights go part of the way back to where they were (Zhang et
+    al. 2019), more and more so towards the end; 0 for never."""
 
     weight_decay: float = 0.01
     """Decoupled weight decay, on weight matrices only: not on biases, norms and embeddings."""
@@ -75,12 +90,13 @@ class Train:
             _require(name, getattr(self, name), "at least 1", lambda value: value >= 1)
         for name in ("learning_rate", "clip_norm"):
             _require(name, getattr(self, name), "above 0", lambda value: value > 0)
-        _require("weight_decay", self.weight_decay, "at least 0", lambda value: value >= 0)
+        for name in ("weight_decay", "bias_scale", "lookahead"):
+            _require(name, getattr(self, name), "at least 0", lambda value: value >= 0)
         _require("ema", self.ema, "between 0 and 1", lambda value: 0 < value < 1)
         _require("seed", self.seed, "from 0 to 4294967295", lambda value: 0 <= value < 2**32)
         if self.profile is not None:
             profiled_steps(self.profile)
-        for name in ("warmup", "label_smoothing"):
+        for name in ("warmup", "label_smoothing", "momentum"):
             _require(name, getattr(self, name), "from 0 to below 1", lambda value: 0 <= value < 1)
 
 

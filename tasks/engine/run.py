@@ -44,6 +44,7 @@ class Run:
     checkpoints = property(lambda self: self.folder / "checkpoints")
     best = property(lambda self: self.checkpoints / "best.keras")
     last = property(lambda self: self.checkpoints / "last.keras")
+    cache = property(lambda self: self.folder / "cache")
     history_file = property(lambda self: self.checkpoints / "history.json")
 
     def resumable(self, options: dict[str, Any]) -> bool:

@@ -73,12 +73,7 @@ class ClassifierSignatures(tf.Module):
         probabilities = tf.function(self._probabilities)
 
         def classify(**record: tf.Tensor) -> dict[str, tf.Tensor]:
-            values = probabilities(record)
-            return {
-                "label": tf.gather(self._labels, tf.argmax(values, axis=-1)),
-                "score": tf.reduce_max(values, axis=-1),
-                "probabilities": values,
-            }
+            return self.answer(probabilities(record))
 
         def rank(**record: tf.Tensor) -> dict[str, tf.Tensor]:
             scores, order = tf.math.top_k(probabilities(record), k=len(self._labels))
@@ -97,6 +92,14 @@ class ClassifierSignatures(tf.Module):
         }
         self._variables = functions["serving_default"].variables
         return functions
+
+    def answer(self, probabilities: tf.Tensor) -> dict[str, tf.Tensor]:
+        """`label`, `score` and `probabilities` from the latter, [B, C]."""
+        return {
+            "label": tf.gather(self._labels, tf.argmax(probabilities, axis=-1)),
+            "score": tf.reduce_max(probabilities, axis=-1),
+            "probabilities": probabilities,
+        }
 
     def _labels_file(self, labels: Sequence[str]) -> Path:
         """One label a line, for people and clients to read; the graph holds its own copy."""

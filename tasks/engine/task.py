@@ -1,4 +1,5 @@
-"""The task contract: five answers, from which the engine does everything else."""
+"""The task contract: five answers, from which the engine does everything else; two more may be
+given."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
+    from data.batching import Augmentation
     from data.preprocessing import Preprocessor
     from data.tables import Records, StreamedRecords, TableSource
 
@@ -62,16 +64,21 @@ class Task(Generic[Data, Model]):
     """A task answers five questions; the engine knows neither its data nor its model.
 
     `Task[Data, Model]` names the dataclasses behind `--data.*` and `--model.*`. Subclasses answer
-    the methods below, in the order in which data flows, and import TensorFlow inside them, so that
-    `--help` is quick. Their docstring's first line is what `--help` says of them.
+    the numbered methods, in the order in which data flows, and import TensorFlow inside them, so
+    that `--help` is quick. Their docstring's first line is what `--help` says of them.
     """
 
     name: ClassVar[str]  # as in `python -m tasks.NAME`
+    requests: ClassVar[str] = "a .csv, .tsv, .jsonl or .parquet file, or text or JSON lines"
     data_options: ClassVar[type]
     model_options: ClassVar[type]
 
     def __init_subclass__(cls) -> None:
         cls.data_options, cls.model_options = get_args(cls.__orig_bases__[0])  # type: ignore[attr-defined]
+
+    def recipe(self, config: Model) -> dict[str, Any]:
+        """Defaults of options that suit a model, by their dotted names: `train.epochs`."""
+        return {}
 
     def source(self, data: Data) -> "TableSource":
         """1. Which records are read, and what a bad one is."""
@@ -81,6 +88,10 @@ class Task(Generic[Data, Model]):
         """2. How records become tensors; fitted on the training records, then frozen."""
         raise NotImplementedError
 
+    def augmentation(self, data: Data, preprocessor: "Preprocessor") -> "Augmentation | None":
+        """How training batches are changed at random, if they are."""
+        return None
+
     def model(self, config: Model, preprocessor: "Preprocessor") -> "keras.Model":
         """3. Which zoo model is trained."""
         raise NotImplementedError
@@ -88,6 +99,17 @@ class Task(Generic[Data, Model]):
     def objective(self, train: Train, preprocessor: "Preprocessor") -> Objective:
         """4. What is optimised and reported, and the metric that picks the best checkpoint."""
         raise NotImplementedError
+
+    def pictures(
+        self,
+        model: "keras.Model",
+        preprocessor: "Preprocessor",
+        truth: "np.ndarray",
+        outputs: "np.ndarray",
+        records: "Records",
+    ) -> "dict[str, Figure]":
+        """Figures for the report and TensorBoard beside the assessment's, by name."""
+        return {}
 
     def signatures(
         self, model: "keras.Model", preprocessor: "Preprocessor", assets: "Sequence[Path]"

@@ -21,8 +21,10 @@ from tensorboard.plugins.hparams import api_pb2, summary
 from tensorboard.plugins.projector import ProjectorConfig
 
 from tasks.engine.files import atomic_write
+from tasks.engine.galleries import gallery, spread_to_one
 from tasks.engine.markdown import one_line
 from tasks.engine.options import profiled_steps
+from tasks.engine.pictures import pixels
 from tasks.engine.run import flat
 
 
@@ -165,6 +167,16 @@ class TensorBoard(keras.callbacks.Callback):
     def _flush(self) -> None:
         for writer in self._writers.values():
             writer.flush()
+
+
+def write_augmented(logdir: Path, inputs: Mapping[str, tf.Tensor], count: int = 48) -> None:
+    """Shows what pictures of a training batch, float (batch, height, width, channels), look like
+    once they are changed at random; any other inputs are left out."""
+    with tf.summary.create_file_writer(str(logdir)).as_default():
+        for name, values in inputs.items():
+            if values.shape.rank == 4 and values.shape[-1] in (1, 3):
+                figure = gallery(list(spread_to_one(values[:count].numpy())), columns=12)
+                tf.summary.image(f"augmented_{name}", pixels(figure)[np.newaxis], step=0)
 
 
 def write_projector(

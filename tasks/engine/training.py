@@ -1,24 +1,28 @@
 """Training: plain `model.fit`, under a strategy, from the task's answers."""
 
+import shutil
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from data.batching import EncodedRecords, streamed_evaluation, streamed_training
+from data.batching import Augmentation, EncodedRecords, streamed_evaluation, streamed_training
 from data.preprocessing import Preprocessor
 from data.tables import Records, Splits, StreamedRecords
 from tasks.engine.checkpoints import Checkpoints, History, best_epoch, restore
-from tasks.engine.optimizers import AdamW, schedule
+from tasks.engine.optimizers import SGD, make_optimizer
 from tasks.engine.options import Train
 from tasks.engine.run import Run
 from tasks.engine.task import Objective
-from tasks.engine.tensorboard import TensorBoard
+from tasks.engine.tensorboard import TensorBoard, write_augmented
 
 AnyRecords = Records | StreamedRecords
+
+LARGEST_IN_MEMORY = 2**32  # bytes of encoded records
 
 
 def fit(
@@ -30,6 +34,7 @@ def fit(
     run: Run,
     hparams: dict[str, Any],
     shuffle_buffer: int,
+    augmentation: Augmentation | None = None,
 ) -> History:
     """Trains a model from where the run's last checkpoint left it; returns the whole history.
 
@@ -37,16 +42,25 @@ def fit(
         model: made under the strategy that is in scope.
         hparams: the config by section, for TensorBoard.
         shuffle_buffer: records that streamed training data is shuffled through.
+        augmentation: changes the training batches.
     """
     steps_per_epoch = -(-len(splits.train) // train.batch_size)
-    _compile(model, objective, train, steps_per_epoch)
+    compile_model(model, objective, train, steps_per_epoch)
     done = restore(model, run)
     history = run.history()[:done]
     monitor = f"val_{objective.monitor}" if splits.validation else objective.monitor
     if done >= train.epochs or _out_of_patience(history, monitor, objective.mode, train.patience):
         return history
 
-    batches = training_batches(splits.train, preprocessor, train, done, shuffle_buffer)
+    batches = training_batches(
+        splits.train, preprocessor, train, done, shuffle_buffer, augmentation, run.cache
+    )
+    if not done and (augmentation or hasattr(model, "adapt")):
+        inputs, _ = next(iter(batches))
+        if augmentation:
+            write_augmented(run.logs / "train", inputs)
+        if hasattr(model, "adapt"):
+            model.adapt(inputs)
     callbacks: list[keras.callbacks.Callback] = [
         EpochSeeds(),
         EpochLogs(len(splits.train)),
@@ -77,6 +91,7 @@ def fit(
         callbacks=callbacks,
         verbose=1 if sys.stdout.isatty() else 2,
     )
+    shutil.rmtree(run.cache, ignore_errors=True)
     return history
 
 
@@ -86,11 +101,21 @@ def training_batches(
     train: Train,
     first_epoch: int = 0,
     shuffle_buffer: int = 100_000,
+    augmentation: Augmentation | None = None,
+    cache: Path | None = None,
 ) -> tf.data.Dataset:
-    """Endless shuffled batches of (inputs, targets), each of records of like length."""
-    if isinstance(records, Records):
-        encoded = EncodedRecords(records.columns, preprocessor)
-        return encoded.training(train.batch_size, train.seed, first_epoch)
+    """Endless shuffled batches of (inputs, targets), each of records of like length.
+
+    Args:
+        augmentation: changes each batch, of records that are encoded once.
+        cache: a folder for encoded records of one shape that would take too much memory.
+    """
+    each = preprocessor.encoded_bytes()
+    if isinstance(records, Records) or each is not None:
+        large = each is not None and each * len(records) > LARGEST_IN_MEMORY
+        chunks = (chunk.columns for chunk in records.chunks())
+        encoded = EncodedRecords(chunks, preprocessor, cache if large else None)
+        return encoded.training(train.batch_size, train.seed, first_epoch, augmentation)
     return streamed_training(
         records.chunks, preprocessor, train.batch_size, train.seed, shuffle_buffer, first_epoch
     )
@@ -101,7 +126,7 @@ def evaluation_batches(
 ) -> tuple[tf.data.Dataset, np.ndarray]:
     """Every record once as batches of (inputs, targets); and which record each row is."""
     if isinstance(records, Records):
-        return EncodedRecords(records.columns, preprocessor).evaluation(batch_size)
+        return EncodedRecords([records.columns], preprocessor).evaluation(batch_size)
     dataset = streamed_evaluation(records.chunks, preprocessor, batch_size)
     # Keras warns about data that ran out unless it knows when it will.
     steps = -(-len(records) // batch_size)
@@ -160,19 +185,16 @@ class EpochLogs(keras.callbacks.Callback):
         logs["examples_per_second"] = self._examples / seconds
 
 
-def _compile(model: keras.Model, objective: Objective, train: Train, steps_per_epoch: int) -> None:
-    steps = train.epochs * steps_per_epoch
-    optimizer = AdamW(
-        schedule(train.schedule, train.learning_rate, round(train.warmup * steps), steps),
-        weight_decay=train.weight_decay,
-        global_clipnorm=train.clip_norm,
-        gradient_accumulation_steps=train.accumulate if train.accumulate > 1 else None,
-        use_ema=train.ema is not None,
-        ema_momentum=train.ema or 0.99,
-    )
+def compile_model(
+    model: keras.Model, objective: Objective, train: Train, steps_per_epoch: int
+) -> None:
+    """Compiles the model for a training with these options."""
+    optimizer = make_optimizer(train, train.epochs * steps_per_epoch)
     optimizer.exclude_from_weight_decay(
         var_list=[v for v in model.trainable_variables if not _decays(v)]
     )
+    if isinstance(optimizer, SGD):
+        optimizer.take_along([v for v in model.non_trainable_variables if _averages(v)])
     model.compile(
         optimizer=optimizer,
         loss=objective.loss,
@@ -180,6 +202,10 @@ def _compile(model: keras.Model, objective: Objective, train: Train, steps_per_e
         # XLA compiles a program for each shape, and lengths vary from batch to batch.
         jit_compile=False,
     )
+
+
+def _averages(variable: keras.Variable) -> bool:
+    return variable.name in ("moving_mean", "moving_variance")
 
 
 def _decays(variable: keras.Variable) -> bool:

@@ -21,6 +21,7 @@ from tasks.engine.export import export
 from tasks.engine.files import atomic_write
 from tasks.engine.model_card import model_card
 from tasks.engine.options import Config
+from tasks.engine.pictures import pixels
 from tasks.engine.report import write_report
 from tasks.engine.run import Run
 from tasks.engine.task import Objective, Task
@@ -70,6 +71,7 @@ def train(task: Task, config: Config) -> None:
             run,
             hparams=config.plain,
             shuffle_buffer=config.data.shuffle_buffer,
+            augmentation=task.augmentation(config.data, preprocessor),
         )
     seconds = sum(epoch["seconds"] for epoch in history)
     metrics = {
@@ -85,12 +87,13 @@ def train(task: Task, config: Config) -> None:
         "environment": environment(precision, strategy),
     }
     judged = {"validation": splits.validation, "test": splits.test}
-    _judge(run, _load_model(run), preprocessor, objective, judged, metrics, config, history)
+    _judge(task, run, _load_model(run), preprocessor, objective, judged, metrics, config, history)
     if config.export.dir:
         _export(task, run, config, Path(config.export.dir))
 
 
 def _judge(
+    task: Task,
     run: Run,
     model: keras.Model,
     preprocessor: Preprocessor,
@@ -115,14 +118,17 @@ def _judge(
         return
     shown = len(judged.records)
     part = (judged.truth[:shown], judged.outputs[:shown], judged.records)
+    more = task.pictures(model, preprocessor, *part)
     with tf.summary.create_file_writer(str(logs)).as_default():
         objective.assessment.summaries(*part, step=len(history))
+        for name, figure in more.items():
+            tf.summary.image(name, pixels(figure)[np.newaxis], step=len(history))
     _write_vectors(logs, model, preprocessor, judged)
     write_report(
         run,
         metrics,
         history,
-        pictures=objective.assessment.pictures(judged.truth, judged.outputs),
+        pictures=objective.assessment.pictures(judged.truth, judged.outputs) | more,
         mistakes=objective.assessment.mistakes(*part),
         config=config.plain,
     )
@@ -155,19 +161,23 @@ def evaluate_run(task: Task, config: Config) -> None:
     records = task.source(config.data).read(config.data.test, labels=preprocessor.labels)
     objective = task.objective(config.train, preprocessor)
     metrics = run.metrics() | {"task": task.name, "parameters": model.count_params()}
-    _judge(run, model, preprocessor, objective, {"test": records}, metrics, config, run.history())
+    _judge(
+        task, run, model, preprocessor, objective, {"test": records}, metrics, config, run.history()
+    )
 
 
-def predict(task: Task, config: Config, source: str) -> None:
+def predict(task: Task, config: Config, paths: list[str]) -> None:
     """Answers raw records, as the exported model would: one JSON object a line."""
     run = Run.existing(config.run.dir)
     serve = _signatures(task, run).functions()["serving_default"]
     names = serve.structured_input_signature[1]
     try:
-        for records in task.source(config.data).requests(source):
+        for records in task.source(config.data).requests(paths):
             inputs = {name: tf.constant(records.columns[name]) for name in names}
-            for answer in _rows(serve(**inputs)):
-                print(json.dumps(answer, ensure_ascii=False), flush=True)
+            files = records.columns.get("file")
+            for index, answer in enumerate(_rows(serve(**inputs))):
+                named = {} if files is None else {"file": files[index]}
+                print(json.dumps(named | answer, ensure_ascii=False), flush=True)
     except BrokenPipeError:
         # Whoever read the answers has had enough; Python would fail to flush the rest at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -206,7 +216,7 @@ def _show_served(published: Path, request: dict[str, np.ndarray]) -> None:
     """Answers one raw record from the exported SavedModel, and says how to serve it."""
     served = tf.saved_model.load(str(published)).signatures["serving_default"]
     answer = next(_rows(served(**{key: tf.constant(value) for key, value in request.items()})))
-    raw = next(_rows({key: tf.constant(value) for key, value in request.items()}))
+    raw = {key: _named(value[0]) for key, value in request.items()}
     short = {k: v for k, v in answer.items() if not isinstance(v, list)}
     _say("answer", f"{json.dumps(raw, ensure_ascii=False)} -> {json.dumps(short)}")
     model = published.parent
@@ -265,6 +275,14 @@ def _rows(outputs: dict[str, tf.Tensor]) -> Iterator[dict[str, Any]]:
     arrays = {name: tensor.numpy() for name, tensor in outputs.items()}
     for index in range(len(next(iter(arrays.values())))):
         yield {name: _plain(array[index]) for name, array in arrays.items()}
+
+
+def _named(value: Any) -> Any:
+    """A value for people: bytes that are not text by their number."""
+    try:
+        return _plain(value.decode("utf-8") if isinstance(value, bytes) else value)
+    except UnicodeDecodeError:
+        return f"{len(value):,} bytes"
 
 
 def _plain(value: Any) -> Any:

@@ -33,10 +33,11 @@ def write_warmup(
         signatures: The functions to warm up by name, `serving_default` among them.
         requests: Raw requests to `serving_default`. Their rows are put together and, repeated or
             cut, make up each batch. A signature whose only input is `inputs` gets the rows as
-            serialized `tf.train.Example`s.
+            serialized `tf.train.Example`s; one that takes other numbers, of a known shape, gets
+            zeros.
 
     Raises:
-        ValueError: a signature has other inputs than the requests.
+        ValueError: a signature has other texts than the requests.
     """
     path = saved_model / WARMUP_FILE
     path.parent.mkdir(exist_ok=True)
@@ -77,8 +78,12 @@ def _prediction_log(
 ) -> prediction_log_pb2.PredictionLog:
     if specs.keys() == {"inputs"} and "inputs" not in request:
         request = {"inputs": np.array(list(_examples(request)), dtype=object)}
-    if not specs.keys() <= request.keys():
+    rows = len(next(iter(request.values())))
+    other = {name: spec for name, spec in specs.items() if name not in request}
+    if any(spec.dtype == tf.string or None in spec.shape[1:] for spec in other.values()):
         raise ValueError(f"the requests lack inputs of {signature}: {', '.join(specs)}")
+    zeros = {name: np.zeros([rows, *spec.shape[1:]]) for name, spec in other.items()}
+    request = {**request, **zeros}
     log = prediction_log_pb2.PredictionLog()
     predict = log.predict_log.request
     predict.model_spec.name = model
@@ -93,7 +98,9 @@ def _examples(request: Arrays) -> Iterator[bytes]:
     for row in zip(*request.values(), strict=True):
         example = tf.train.Example()
         for name, value in zip(request, row, strict=True):
-            feature, values = example.features.feature[name], np.asarray(value).ravel()
+            # As objects: NumPy's own strings lose the zeros that a file may end with.
+            kind = object if isinstance(value, str | bytes) else None
+            feature, values = example.features.feature[name], np.asarray(value, kind).ravel()
             if values.dtype.kind in "OSU":
                 feature.bytes_list.value.extend(tf.compat.as_bytes(v) for v in values.tolist())
             elif values.dtype.kind in "iub":

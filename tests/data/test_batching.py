@@ -56,7 +56,7 @@ def test_batches_hold_records_of_like_length():
 
 
 def test_training_sees_every_record_once_an_epoch_with_its_own_target():
-    dataset = EncodedRecords(records(30).columns, preprocessor()).training(8, seed=0)
+    dataset = EncodedRecords([records(30).columns], preprocessor()).training(8, seed=0)
     batches = list(dataset.take(4))
     words = np.concatenate([inputs["token_ids"][:, 1].numpy() for inputs, _ in batches]) - 4
     targets = np.concatenate([target.numpy() for _, target in batches])
@@ -65,13 +65,13 @@ def test_training_sees_every_record_once_an_epoch_with_its_own_target():
 
 
 def test_training_begun_at_an_epoch_goes_on_as_if_it_had_run_up_to_it():
-    encoded = EncodedRecords(records(30).columns, preprocessor())
+    encoded = EncodedRecords([records(30).columns], preprocessor())
     whole = first_words(encoded.training(8, seed=5), 12)
     assert first_words(encoded.training(8, seed=5, first_epoch=2), 4) == whole[8:]
 
 
 def test_evaluation_sees_every_record_once_and_says_which():
-    dataset, order = EncodedRecords(records(30).columns, preprocessor()).evaluation(8)
+    dataset, order = EncodedRecords([records(30).columns], preprocessor()).evaluation(8)
     words = np.concatenate([inputs["token_ids"][:, 1].numpy() for inputs, _ in dataset]) - 4
     assert words.tolist() == order.tolist()
     assert sorted(order) == list(range(30))
@@ -92,6 +92,6 @@ def test_streamed_evaluation_keeps_the_order():
 
 
 def test_autotuning_is_off_so_that_dropping_an_iterator_never_waits():
-    encoded = EncodedRecords(records(30).columns, preprocessor())
+    encoded = EncodedRecords([records(30).columns], preprocessor())
     for dataset in (encoded.training(8, 0), encoded.evaluation(8)[0]):
         assert dataset.options().autotune.enabled is False

@@ -1,0 +1,184 @@
+"""Augmentation: each change against a plain one in numpy, repeatable by seed, targets kept."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from data.augmentation import PictureAugmentation
+
+ALL = {"flip": "random", "translate": 2, "cutout": 3, "brightness": 0.2, "contrast": 0.2}
+
+
+def pictures(count=6, height=7, width=9, channels=3) -> np.ndarray:
+    return np.random.RandomState(0).randn(count, height, width, channels).astype("float32")
+
+
+def changed(images: np.ndarray, epoch=0, seed=(1, 2), rows=None, **options) -> np.ndarray:
+    augment = PictureAugmentation(**options)
+    rows = np.arange(len(images)) if rows is None else rows
+    inputs, _ = augment(
+        {"image": tf.constant(images)},
+        tf.zeros(len(images)),
+        tf.constant(rows, tf.int64),
+        tf.constant(epoch, tf.int64),
+        tf.constant(seed, tf.int64),
+    )
+    return inputs["image"].numpy()
+
+
+def mirrored(images: np.ndarray, **options) -> np.ndarray:
+    """Which pictures come out mirrored; none comes out otherwise changed."""
+    out = changed(images, **options)
+    which = (out == images[:, :, ::-1]).all((1, 2, 3))
+    assert (which | (out == images).all((1, 2, 3))).all()
+    return which
+
+
+def test_nothing_is_changed_unless_it_is_asked_for():
+    np.testing.assert_array_equal(changed(pictures()), pictures())
+
+
+@pytest.mark.parametrize("option", ALL)
+def test_a_seed_always_changes_pictures_alike(option):
+    some, options = pictures(40), {option: ALL[option]}
+    once, again, other = (changed(some, seed=seed, **options) for seed in ((1, 2), (1, 2), (1, 3)))
+    np.testing.assert_array_equal(once, again)
+    assert (once != other).any()
+    assert (once != some).any()
+
+
+@pytest.mark.parametrize("option", ALL)
+def test_a_changes_randomness_does_not_depend_on_the_others(option):
+    """Which of the pictures a flip mirrors, say, is the same with and without a translation."""
+    some = np.arange(40.0, dtype="float32")[:, None, None, None] + pictures(40) / 100
+    alone = changed(some, **{option: ALL[option]})
+    rest = {name: value for name, value in ALL.items() if name != option}
+    assert (alone != changed(some, **rest)).any()
+
+
+def test_pictures_of_a_batch_are_changed_independently():
+    same = np.repeat(pictures(1), 60, 0)
+    for option, value in ALL.items():
+        out = changed(same, **{option: value})
+        assert len(np.unique(out.reshape(60, -1), axis=0)) >= (2 if option == "flip" else 10)
+
+
+def test_alternating_shows_both_sides_in_any_two_epochs_in_a_row():
+    some = pictures(200)
+    epochs = [mirrored(some, flip="alternating", epoch=e, seed=(0, e)) for e in range(5)]
+    for one, next_one in zip(epochs, epochs[1:], strict=False):
+        assert (one != next_one).all()
+
+
+@pytest.mark.parametrize("first", [0, 3, 10**6])
+def test_alternating_mirrors_about_half_in_every_epoch(first):
+    rows = first + np.arange(1000)
+    for epoch in (0, 1):
+        which = mirrored(pictures(1000), flip="alternating", epoch=epoch, rows=rows)
+        assert 420 < which.sum() < 580
+
+
+@pytest.mark.parametrize("period", [2, 3, 5, 8, 10, 64])
+def test_alternating_mirrors_about_half_of_records_that_come_at_equal_distances(period):
+    """As those of a class do in data that is written class after class."""
+    rows = np.arange(0, 1000 * period, period)
+    assert 400 < mirrored(pictures(1000), flip="alternating", rows=rows).sum() < 600
+
+
+def test_alternating_goes_by_the_record_wherever_it_is_in_an_epoch():
+    some, rows = pictures(50), np.random.RandomState(0).permutation(50)
+    in_order = mirrored(some, flip="alternating", epoch=4, seed=(0, 1))
+    shuffled = mirrored(some, flip="alternating", epoch=4, seed=(7, 8), rows=rows)
+    np.testing.assert_array_equal(shuffled, in_order[rows])
+
+
+def test_random_mirrors_about_half():
+    which = mirrored(pictures(1000), flip="random")
+    assert 420 < which.sum() < 580
+    assert (which != mirrored(pictures(1000), flip="random", seed=(1, 3))).any()
+
+
+@pytest.mark.parametrize("most", [1, 2, 4])
+def test_translation_moves_by_at_most_so_many_pixels_and_reflects(most):
+    count, height, width = 300, 7, 9
+    same = pictures(1, height, width)
+    padded = np.pad(same[0], [(most, most), (most, most), (0, 0)], "reflect")
+    moved = {
+        padded[down : down + height, right : right + width].tobytes(): (down, right)
+        for down in range(2 * most + 1)
+        for right in range(2 * most + 1)
+    }
+    out = changed(np.repeat(same, count, 0), translate=most)
+    found = np.array([moved[picture.tobytes()] for picture in out])
+    for axis in (0, 1):
+        assert set(found[:, axis]) == set(range(2 * most + 1))
+    assert len(np.unique(found, axis=0)) > 2 * most + 1  # not both ways by one number
+
+
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_cutout_blanks_one_square_and_nothing_else(size):
+    some = pictures(300)
+    out = changed(some, cutout=size)
+    corners = set()
+    for before, after in zip(some, out, strict=True):
+        rows, columns = np.nonzero((after == 0).all(-1))
+        top, left = rows.min(), columns.min()
+        corners.add((top, left))
+        expected = before.copy()
+        expected[top : top + size, left : left + size] = 0
+        assert len(rows) == size**2
+        np.testing.assert_array_equal(after, expected)
+    if size < 7:  # every place occurs, the corners included
+        assert {0, 7 - size} <= {top for top, _ in corners}
+    assert {0, 9 - size} <= {left for _, left in corners}
+
+
+def test_brightness_adds_one_number_to_each_picture():
+    some = pictures(300)
+    added = changed(some, brightness=0.3) - some
+    number = added.mean((1, 2, 3))
+    np.testing.assert_allclose(added, np.broadcast_to(number[:, None, None, None], added.shape), atol=1e-5)
+    assert np.abs(number).max() <= 0.6 + 1e-5
+    assert number.min() < -0.5 and number.max() > 0.5
+
+
+def test_contrast_scales_each_picture_about_its_mean():
+    some = pictures(300)
+    out = changed(some, contrast=0.3)
+    means = some.mean((1, 2, 3), keepdims=True)
+    factor = out.std((1, 2, 3), keepdims=True) / some.std((1, 2, 3), keepdims=True)
+    np.testing.assert_allclose(out, means + factor * (some - means), atol=1e-5)
+    assert factor.min() >= 0.7 - 1e-5 and factor.max() <= 1.3 + 1e-5
+    assert factor.min() < 0.75 and factor.max() > 1.25
+
+
+def test_targets_and_other_inputs_stay_as_they_are():
+    targets, other = tf.range(6), tf.range(6.0)
+    inputs, after = PictureAugmentation(**ALL)(
+        {"image": tf.constant(pictures()), "other": other},
+        targets,
+        tf.range(6, dtype=tf.int64),
+        tf.constant(0, tf.int64),
+        tf.constant([0, 1], tf.int64),
+    )
+    np.testing.assert_array_equal(after, targets)
+    np.testing.assert_array_equal(inputs["other"], other)
+
+
+@pytest.mark.parametrize("flip", ["random", "alternating"])
+def test_static_shapes_stay_in_a_graph_and_answers_are_those_without_one(flip):
+    augment = PictureAugmentation(**{**ALL, "flip": flip})
+    graph = tf.function(augment).get_concrete_function(
+        {"image": tf.TensorSpec([None, 7, 9, 3], tf.float32)},
+        tf.TensorSpec([None], tf.int32),
+        tf.TensorSpec([None], tf.int64),
+        tf.TensorSpec([], tf.int64),
+        tf.TensorSpec([2], tf.int64),
+    )
+    inputs, targets = graph.structured_outputs
+    assert inputs["image"].shape.as_list() == [None, 7, 9, 3]
+    assert targets.shape.as_list() == [None]
+    rows, epoch, seed = (tf.constant(x, tf.int64) for x in (range(6), 3, [2**40, 5]))
+    inputs, _ = graph({"image": tf.constant(pictures())}, tf.range(6), rows, epoch, seed)
+    plain = changed(pictures(), epoch=3, seed=(2**40, 5), **{**ALL, "flip": flip})
+    np.testing.assert_allclose(inputs["image"], plain, atol=1e-6)
