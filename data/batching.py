@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
+from data.errors import DataError
 from data.preprocessing import Encoded, Preprocessor
 
 Columns = Mapping[str, np.ndarray]
@@ -63,10 +64,19 @@ class EncodedRecords:
         self._preprocessor = preprocessor
         encode = tf.function(preprocessor.encode, reduce_retracing=True)
         store = _Files(cache) if cache else _Memory()
-        targets, lengths = [], []
+        targets: list[np.ndarray] = []
+        lengths: list[np.ndarray] = []
         for columns in chunks:
             for part in _slices(columns, 1024):
-                encoded = encode({name: tf.constant(cells) for name, cells in part.items()})
+                try:
+                    encoded = encode({name: tf.constant(cells) for name, cells in part.items()})
+                except tf.errors.InvalidArgumentError as error:
+                    row = sum(len(some) for some in targets)
+                    reason = str(error).split("\n")[0]
+                    raise DataError(
+                        f"TensorFlow can't encode one of the records {row + 1} to "
+                        f"{row + len(next(iter(part.values())))}: {reason}; leave it out."
+                    ) from error
                 store.add(encoded)
                 targets.append(preprocessor.targets(part))
                 if (some := preprocessor.lengths(encoded)) is not None:

@@ -19,12 +19,13 @@ Resize = Literal["crop", "pad", "stretch"]
 
 # Pictures of one size up to this are taken as they are; others are resized to LARGE.
 SMALL, LARGE = 96, 224
+EXIF_ORIENTATION = 0x0112
 # Records that are looked at to tell size, channels, mean and deviation.
 LOOKED_AT = 10_000
 
 
 class ImagePreprocessor(Preprocessor):
-    """JPEG, PNG, GIF (its first frame), BMP and WebP files to pictures of one size.
+    """JPEG, PNG, GIF (its first frame), BMP and still WebP files to pictures of one size.
 
     A JPEG is turned as its EXIF orientation says; 16 bits become 8; an alpha channel is ignored.
 
@@ -146,7 +147,10 @@ def fit_image_preprocessor(
     for chunk in _first(records):
         for contents in chunk["image_bytes"]:
             with Image.open(BytesIO(contents)) as picture:
-                sizes.add(picture.size)
+                lying = picture.getexif().get(EXIF_ORIENTATION, 1) > 4
+                sizes.add(
+                    picture.size[::-1] if lying and picture.format == "JPEG" else picture.size
+                )
                 grey &= picture.mode in ("1", "L", "LA", "I", "I;16", "I;16B")
     own = sizes.pop() if len(sizes) == 1 else (LARGE, LARGE)
     own_width, own_height = own if max(own) <= SMALL else (LARGE, LARGE)
@@ -173,8 +177,13 @@ def decode(contents: tf.Tensor) -> tf.Tensor:
     """An encoded picture, a string scalar, as uint8 (height, width, 3)."""
 
     def webp() -> tf.Tensor:
-        frames = tf.raw_ops.DecodeWebP(contents=contents, channels=3, dtype=tf.uint8)
-        return tf.reshape(frames, [-1, *tf.unstack(tf.shape(frames)[-3:])])[0]
+        # TensorFlow 2.21's kernel writes beyond its buffer for an animation, flag 2 of the header.
+        flags = tf.io.decode_raw(tf.strings.substr(start, 20, 1), tf.uint8)[0]
+        moves = tf.equal(tf.strings.substr(start, 12, 4), "VP8X") & (flags // 2 % 2 == 1)
+        with tf.control_dependencies([tf.Assert(~moves, ["an animated WebP picture"])]):
+            still = tf.identity(contents)
+        frames = tf.raw_ops.DecodeWebP(contents=still, channels=0, dtype=tf.uint8)
+        return tf.reshape(frames, [-1, *tf.unstack(tf.shape(frames)[-3:])])[0, :, :, :3]
 
     def bmp() -> tf.Tensor:
         # This kernel converts nothing: transparent pictures have 4 channels, and those of 1 are
@@ -194,7 +203,7 @@ def decode(contents: tf.Tensor) -> tf.Tensor:
         return tf.io.decode_image(contents, channels=3, expand_animations=False)
 
     # Padded, as a part that lies beyond the end of a string is an error.
-    start = tf.strings.join([tf.strings.substr(contents, 0, 12), " " * 12])
+    start = tf.strings.join([tf.strings.substr(contents, 0, 21), " " * 21])
     is_webp = tf.equal(tf.strings.substr(start, 8, 4), "WEBP")
     is_bmp = tf.equal(tf.strings.substr(start, 0, 2), "BM")
     picture = tf.case([(is_webp, webp), (is_bmp, bmp)], default=other)
@@ -254,7 +263,7 @@ def exif_orientation(contents: tf.Tensor) -> tf.Tensor:
         # Of the offset's 4 octets, the upper two are zero unless it points beyond what was read.
         directory = base + number(base + 4, 4)
         entries = directory + 2 + 12 * tf.range(tf.minimum(number(directory, 2), 512))
-        is_orientation = number(entries, 2) == 0x0112
+        is_orientation = number(entries, 2) == EXIF_ORIENTATION
         value = tf.reduce_max(tf.where(is_orientation, number(entries + 8, 2), 1))
         known = tf.reduce_any(found) & (value >= 1) & (value <= 8)
         return tf.where(known, value, 1)

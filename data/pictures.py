@@ -23,6 +23,9 @@ THREADS = min(8, os.cpu_count() or 1)
 _OTHERS = ("AVIF", "ICO", "JPEG2000", "PPM", "PSD", "TIFF")
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM")
 
+# Bits of a pixel that TensorFlow's decoder takes.
+_BMP_BITS = (8, 24, 32)
+
 # For the whole process, since neither can be set for one thread: `max_pixels` stands in for
 # Pillow's own limit, and what Pillow has to say of a picture it can decode is nobody's concern.
 Image.MAX_IMAGE_PIXELS = None
@@ -61,6 +64,10 @@ def problem_with(picture: bytes, max_pixels: int) -> str | None:
             width, height = image.size
             if width * height > max_pixels:
                 return f"has {width}x{height} pixels, more than --data.max_pixels {max_pixels}"
+            if image.format == "WEBP" and getattr(image, "is_animated", False):
+                return "is an animated WebP picture; convert it to PNG"
+            if image.format == "BMP" and picture[28] not in _BMP_BITS:
+                return f"is a BMP picture of {picture[28]} bits; convert it to PNG"
             if image.format == "PNG":
                 # Decoding passes over checksums that TensorFlow's decoder insists on.
                 image.verify()
@@ -119,7 +126,7 @@ def _load(cell: Any, folder: Path, name: str, max_pixels: int | None) -> bytes |
     elif cell is None or cell != cell or isinstance(cell, str | dict):
         return f"{name} is empty"
     else:
-        return f"{name} is a {type(cell).__name__}, not a picture"
+        return f"{name} is of type {type(cell).__name__}, not a picture"
     problem = problem_with(picture, max_pixels) if max_pixels is not None else None
     return f"{name} {problem}" if problem else picture
 

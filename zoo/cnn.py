@@ -105,8 +105,9 @@ class ImageClassifier(keras.Model):
         with tf.GradientTape() as tape:
             tape.watch(maps)
             features = keras.Model(last, net.output)(maps, training=False)
-            highest = tf.reduce_max(self.classifier(tf.cast(features, tf.float32)), axis=-1)
-        weights = tf.reduce_mean(tape.gradient(highest, maps), axis=[1, 2], keepdims=True)
+            logits = self.classifier(tf.cast(features, tf.float32))
+            answered = tf.gather(logits, tf.argmax(self(inputs), axis=-1), batch_dims=1)
+        weights = tf.reduce_mean(tape.gradient(answered, maps), axis=[1, 2], keepdims=True)
         for_it = tf.reduce_sum(tf.cast(maps * weights, tf.float32), axis=-1, keepdims=True)
         for_it = tf.nn.relu(for_it)
         most = tf.reduce_max(for_it, axis=[1, 2, 3], keepdims=True)
@@ -161,10 +162,10 @@ def image_classifier(
             f"{shape[0]}x{shape[1]}; give --model.height and --model.width"
         )
     if config.preset == "airbench":
-        return ImageClassifier(
-            airbench(shape, widths), num_classes, config.dropout, scale=1 / 9 / GELU_SCALE
-        )
-    return ImageClassifier(simple(shape, widths), num_classes, config.dropout)
+        net, scale, views = airbench(shape, widths), 1 / 9 / GELU_SCALE, "translate"
+    else:
+        net, scale, views = simple(shape, widths), 1.0, "one"
+    return ImageClassifier(net, num_classes, config.dropout, scale, config.views or views)
 
 
 def simple(shape: tuple[int, int, int], widths: tuple[int, ...] = WIDTHS["simple"]) -> keras.Model:

@@ -16,6 +16,11 @@ from tasks.engine.warmup import input_specs
 
 _SPLITS = ("train", "validation", "test")
 
+# Bytes of a picture, or whatever isn't text, that an example has in it; of longer ones, it reads a
+# file.
+_LONGEST = 1000
+_LONG = "<base64 of a file>"
+
 
 def model_card(
     *,
@@ -58,10 +63,17 @@ def model_card(
 
 
 def curl_line(name: str, request: Mapping[str, np.ndarray], host: str = "localhost:8501") -> str:
-    """A line for a POSIX shell that sends the first row of a raw request to the REST API."""
+    """A line for a POSIX shell that sends the first row of a raw request to the REST API.
+
+    Where a value is a long file, the line reads it from one named `file`.
+    """
     row = {key: _json_value(key, np.asarray(value)[0]) for key, value in request.items()}
     body = json.dumps({"instances": [row]}, ensure_ascii=False)
-    return f"curl -d {shlex.quote(body)} http://{host}/v1/models/{quote(name, safe='')}:predict"
+    url = f"http://{host}/v1/models/{quote(name, safe='')}:predict"
+    if _LONG not in body:
+        return f"curl -d {shlex.quote(body)} {url}"
+    parts = [f"printf %s {shlex.quote(part)}" for part in body.split(_LONG)]
+    return f"({'; base64 -w0 file; '.join(parts)}) | curl -d @- {url}"
 
 
 def python_lines(name: str, request: Mapping[str, np.ndarray], host: str = "localhost:8500") -> str:
@@ -101,6 +113,8 @@ def _json_value(name: str, value: Any) -> Any:
     """A value as REST takes it: text as a string, other bytes as base64, numbers as they are."""
     if isinstance(value, bytes):
         text = None if name.endswith("_bytes") else _text(value)
+        if text is None and len(value) > _LONGEST:
+            return {"b64": _LONG}
         return {"b64": base64.b64encode(value).decode("ascii")} if text is None else text
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
@@ -111,6 +125,8 @@ def _literal(batch: np.ndarray) -> str:
     cell = batch.tolist()[0]
     if isinstance(cell, bytes):
         text = _text(cell)
+        if text is None and len(cell) > _LONGEST:
+            return "[open('file', 'rb').read()]"
         cell = cell if text is None else text
     return repr([cell])
 

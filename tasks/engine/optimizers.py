@@ -168,8 +168,10 @@ class SGD(_FewPasses, keras.optimizers.SGD):
         super().build(variables)
         fast = [*variables, *self._averages()] if self.lookahead else []
         self._slow = self.add_optimizer_variables(fast, "slow") if fast else []
-        for one, other in zip(self._slow, fast, strict=True):
-            one.assign(other)
+        # Keras builds the optimizer while it traces the first step, of which this is no part.
+        with tf.init_scope():
+            for one, other in zip(self._slow, fast, strict=True):
+                one.assign(other)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Updates one variable and its momentum in place."""

@@ -176,7 +176,7 @@ def predict(task: Task, config: Config, paths: list[str]) -> None:
             inputs = {name: tf.constant(records.columns[name]) for name in names}
             files = records.columns.get("file")
             for index, answer in enumerate(_rows(serve(**inputs))):
-                named = {} if files is None else {"file": files[index]}
+                named = {"file": files[index]} if files is not None and files[index] else {}
                 print(json.dumps(named | answer, ensure_ascii=False), flush=True)
     except BrokenPipeError:
         # Whoever read the answers has had enough; Python would fail to flush the rest at exit.

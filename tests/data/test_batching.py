@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.batching import EncodedRecords, epoch_order, streamed_evaluation, streamed_training
+from data.preprocessing import Preprocessor
 from data.records import Records
 from data.text import BertPreprocessor
 
@@ -95,3 +96,121 @@ def test_autotuning_is_off_so_that_dropping_an_iterator_never_waits():
     encoded = EncodedRecords([records(30).columns], preprocessor())
     for dataset in (encoded.training(8, 0), encoded.evaluation(8)[0]):
         assert dataset.options().autotune.enabled is False
+
+
+class Numbers(Preprocessor):
+    """A record's number as a picture of that shade: all are of one shape, as a cache wants them."""
+
+    def encode(self, record):
+        shade = tf.cast(record["number"], tf.uint8)[:, tf.newaxis, tf.newaxis]
+        half = tf.cast(record["number"], tf.float32) / 2
+        return {"picture": tf.tile(shade, [1, 2, 3]), "half": half}
+
+    def collate(self, encoded, length=None):
+        return {"picture": tf.cast(encoded["picture"], tf.float32), "half": encoded["half"]}
+
+    def targets(self, columns):
+        return (columns["number"] % 7).astype("int32")
+
+
+def numbers(count: int, size: int, cache=None) -> EncodedRecords:
+    """Records 0 to `count` - 1 in chunks of `size`."""
+    chunks = ({"number": part} for part in np.split(np.arange(count), range(size, count, size)))
+    return EncodedRecords(chunks, Numbers(), cache)
+
+
+def values(dataset: tf.data.Dataset, batches: int) -> list[list[np.ndarray]]:
+    return [[part.numpy() for part in tf.nest.flatten(batch)] for batch in dataset.take(batches)]
+
+
+def assert_same(left: list[list[np.ndarray]], right: list[list[np.ndarray]]) -> None:
+    for mine, theirs in zip(left, right, strict=True):
+        for one, other in zip(mine, theirs, strict=True):
+            assert one.dtype == other.dtype
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("size", [1, 7, 100])
+def test_records_are_the_same_however_they_are_cut_into_chunks(size):
+    whole, parts = numbers(30, 30), numbers(30, size)
+    assert len(parts) == 30
+    assert_same(values(parts.training(8, seed=3), 8), values(whole.training(8, seed=3), 8))
+
+
+def test_more_records_than_are_encoded_at_once_keep_their_order():
+    encoded = EncodedRecords([records(2500).columns], preprocessor())
+    dataset, order = encoded.evaluation(500)
+    words = np.concatenate([inputs["token_ids"][:, 1].numpy() for inputs, _ in dataset]) - 4
+    assert sorted(order) == list(range(2500))
+    assert words.tolist() == [row % 40 for row in order]
+
+
+@pytest.mark.parametrize("size", [1, 7, 100])
+def test_a_cache_on_disk_gives_the_batches_that_memory_does(size, tmp_path):
+    memory, disk = numbers(30, 30), numbers(30, size, tmp_path / "new" / "cache")
+    assert_same(values(disk.training(8, seed=3), 12), values(memory.training(8, seed=3), 12))
+    (mine, my_order), (theirs, their_order) = (some.evaluation(8) for some in (disk, memory))
+    assert_same(values(mine, 4), values(theirs, 4))
+    np.testing.assert_array_equal(my_order, their_order)
+    assert mine.element_spec == theirs.element_spec
+    assert {path.name for path in (tmp_path / "new" / "cache").iterdir()} == {"picture", "half"}
+
+
+def test_a_cache_is_written_anew(tmp_path):
+    numbers(30, 7, tmp_path)
+    again = numbers(5, 2, tmp_path)
+    dataset, _ = again.evaluation(8)
+    ((half, picture, targets),) = values(dataset, 2)
+    np.testing.assert_array_equal(half, np.arange(5) / 2)
+    np.testing.assert_array_equal(picture[:, 0, 0], np.arange(5))
+    np.testing.assert_array_equal(targets, np.arange(5))
+
+
+def what_it_got(inputs, targets, rows, epoch, seed):
+    """An augmentation that puts what it got into the batch."""
+    return {**inputs, "rows": rows, "epoch": epoch, "seed": seed}, targets
+
+
+def got(name: str, batches: int, seed=5, **options) -> list:
+    dataset = numbers(30, 7).training(8, seed, augmentation=what_it_got, **options)
+    return [inputs[name].numpy().tolist() for inputs, _ in dataset.take(batches)]
+
+
+def test_an_augmentation_gets_the_rows_that_are_in_the_batch():
+    dataset = numbers(30, 7).training(8, seed=5, augmentation=what_it_got)
+    assert dataset.element_spec[0]["rows"].dtype == tf.int64
+    for inputs, targets in dataset.take(8):
+        np.testing.assert_array_equal(inputs["rows"], inputs["picture"][:, 0, 0])
+        np.testing.assert_array_equal(targets, inputs["rows"] % 7)
+
+
+def test_an_augmentation_gets_the_epoch():
+    assert got("epoch", 12) == [0] * 4 + [1] * 4 + [2] * 4
+
+
+def test_an_augmentation_gets_a_seed_of_its_own_for_each_batch_of_each_epoch_and_training():
+    seeds = got("seed", 12, seed=5) + got("seed", 12, seed=6)
+    assert len({tuple(seed) for seed in seeds}) == 24
+    assert got("seed", 12, seed=5) == seeds[:12]
+
+
+def test_augmented_training_begun_at_epoch_1_goes_on_as_if_it_had_come_to_it():
+    def changed(inputs, targets, rows, epoch, seed):
+        noise = tf.random.stateless_uniform(tf.shape(inputs["half"]), seed)
+        turn = tf.cast((rows + epoch) % 2, tf.float32)
+        return {**inputs, "half": inputs["half"] + noise + 100 * turn}, targets
+
+    whole = values(numbers(30, 7).training(8, 5, augmentation=changed), 12)
+    resumed = numbers(30, 7).training(8, 5, first_epoch=1, augmentation=changed)
+    assert_same(values(resumed, 8), whole[4:])
+
+
+def test_an_augmentation_may_change_targets_and_evaluation_has_none():
+    def negative(inputs, targets, rows, epoch, seed):
+        return inputs, -targets
+
+    encoded = numbers(30, 7)
+    for inputs, targets in encoded.training(8, 5, augmentation=negative).take(4):
+        np.testing.assert_array_equal(targets, -(inputs["picture"][:, 0, 0].numpy() % 7))
+    for inputs, targets in encoded.evaluation(8)[0]:
+        np.testing.assert_array_equal(targets, inputs["picture"][:, 0, 0].numpy() % 7)

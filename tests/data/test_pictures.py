@@ -275,7 +275,7 @@ def test_pictures_that_a_manifest_names_in_vain_are_told_with_their_row(write):
 
 def test_cells_that_hold_no_picture_are_bad_rows(write):
     write("a.jsonl", '{"image": 7, "label": 1}\n{"image": {"b64": "?"}, "label": 1}\n')
-    assert "a.jsonl, row 1: column 'image' is a int, not a picture, and 1 more" in message(
+    assert "a.jsonl, row 1: column 'image' is of type int, not a picture, and 1 more" in message(
         "a.jsonl"
     )
     write("b.jsonl", '{"image": null, "label": 1}')

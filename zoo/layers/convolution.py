@@ -36,17 +36,14 @@ class BatchNorm(keras.layers.Layer):
         self.scale = scale
 
     def build(self, input_shape: Shape) -> None:
-        shape = (input_shape[-1],)
-        self.beta = self.add_weight(shape=shape, initializer="zeros", dtype="float32", name="beta")
+        # No autocast: a model in half precision would read, and average, rounded statistics.
+        like = {"shape": (input_shape[-1],), "dtype": "float32", "autocast": False}
+        self.beta = self.add_weight(**like, initializer="zeros", name="beta")
         self.moving_mean = self.add_weight(
-            shape=shape, initializer="zeros", dtype="float32", trainable=False, name="moving_mean"
+            **like, initializer="zeros", trainable=False, name="moving_mean"
         )
         self.moving_variance = self.add_weight(
-            shape=shape,
-            initializer="ones",
-            dtype="float32",
-            trainable=False,
-            name="moving_variance",
+            **like, initializer="ones", trainable=False, name="moving_variance"
         )
         self.built = True
 

@@ -1,3 +1,4 @@
+import base64
 import json
 import shlex
 import shutil
@@ -19,7 +20,7 @@ from tasks.engine.export_check import check, replay_problems
 from tasks.engine.model_card import curl_line, model_card, python_lines
 from tasks.engine.signatures import ClassifierSignatures
 from tasks.engine.stock_ops import stock_ops
-from tasks.engine.warmup import WARMUP_FILE, read_warmup
+from tasks.engine.warmup import WARMUP_FILE, _examples, read_warmup
 
 REQUESTS = [{"text": np.array(["my card is lost", "wo ist mein Geld?", "it's «gone»"], object)}]
 
@@ -249,6 +250,24 @@ def test_the_card_tells_data_metrics_and_signatures():
     assert "| serving_default | out | probabilities | float32 | batch, 2 |" in text
     assert "one of its 2 classes" in text
     assert "a&#124;b.csv" in text
+
+
+def test_the_cards_curl_line_reads_what_is_long_from_a_file(tmp_path):
+    picture = bytes(range(256)) * 8
+    line = curl_line("m", {"image_bytes": np.array([picture], object)})
+    assert len(line) < 200
+    (tmp_path / "file").write_bytes(picture)
+    sent, curl = line.split(" | ")
+    assert curl == "curl -d @- http://localhost:8501/v1/models/m:predict"
+    body = subprocess.run(["sh", "-c", sent], cwd=tmp_path, capture_output=True, check=True).stdout
+    encoded = json.loads(body)["instances"][0]["image_bytes"]["b64"]
+    assert base64.b64decode(encoded) == picture
+
+
+def test_a_warmup_example_keeps_the_zeros_that_a_file_ends_with():
+    (serialized,) = _examples({"image_bytes": np.array([b"ends with\0\0"], object)})
+    feature = tf.train.Example.FromString(serialized).features.feature["image_bytes"]
+    assert feature.bytes_list.value == [b"ends with\0\0"]
 
 
 def test_the_cards_curl_line_survives_the_shell():

@@ -1,11 +1,12 @@
-"""AdamW against Keras' own, the sparse update, and the schedules."""
+"""AdamW and SGD against Keras' own, the sparse update, lookahead, and the schedules."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tasks.engine.optimizers import AdamW, schedule
+from tasks.engine.optimizers import SGD, AdamW, make_optimizer, schedule
+from tasks.engine.options import Train
 
 SHAPES = {"kernel": (4, 3), "bias": (3,)}
 
@@ -124,7 +125,7 @@ def test_cosine_decays_slowly_at_first():
 
 
 def test_an_unknown_schedule_is_refused():
-    with pytest.raises(ValueError, match="linear, cosine or constant"):
+    with pytest.raises(ValueError, match="linear, cosine, constant or triangular"):
         schedule("step", 1.0, 0, 10)
 
 
@@ -147,6 +148,205 @@ def test_two_replicas_update_as_one():
     one = trained_table(tf.distribute.get_strategy())
     for left, right in zip(two, one, strict=True):
         np.testing.assert_allclose(left, right, rtol=1e-4)
+
+
+def exact(rate=0.1, **options):
+    return SGD(rate, **options), keras.optimizers.SGD(rate, **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"momentum": 0.9, "nesterov": True},
+        {"momentum": 0.5, "nesterov": False},
+        {"momentum": 0.0, "nesterov": False},
+        {"momentum": 0.85, "nesterov": True, "weight_decay": 0.3},
+        {"momentum": 0.9, "nesterov": True, "global_clipnorm": 1.0},
+        {"momentum": 0.9, "nesterov": True, "clipvalue": 0.5},
+        {"momentum": 0.9, "nesterov": True, "gradient_accumulation_steps": 3},
+        {"momentum": 0.9, "nesterov": True, "use_ema": True, "ema_momentum": 0.5},
+    ],
+    ids=str,
+)
+def test_sgds_numbers_are_those_of_keras(options):
+    ours, plain = (trained(some) for some in exact(schedule("linear", 0.1, 2, 10), **options))
+    for mine, theirs in zip(ours, plain, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_sgd_takes_sparse_gradients_as_dense_ones():
+    tables = [keras.Variable(np.ones((5, 2)), dtype="float32") for _ in range(2)]
+    for optimizer, table in zip(exact(momentum=0.9, nesterov=True), tables, strict=True):
+        for _ in range(3):
+            slices = rows([3, 1, 3], np.array([[1.0, 2], [3, 4], [5, -6]]))
+            optimizer.apply([slices], [table])
+    np.testing.assert_allclose(*tables, rtol=1e-5)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_bias_scale_multiplies_the_rate_of_variables_of_one_axis_only(momentum):
+    options = {"momentum": momentum, "nesterov": momentum > 0}
+    scaled = trained(SGD(0.1, **options, bias_scale=8.0))
+    plain = trained(keras.optimizers.SGD(0.1, **options))
+    faster = trained(keras.optimizers.SGD(0.8, **options))
+    np.testing.assert_allclose(scaled[0], plain[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(scaled[1], faster[1], rtol=1e-5, atol=1e-6)
+
+
+def test_bias_scale_leaves_decay_as_it_is():
+    random = np.random.RandomState(0)
+    start, gradient = random.randn(2, 3).astype("float32")
+    bias = keras.Variable(start, name="bias")
+    SGD(0.1, 0.0, False, bias_scale=8.0, weight_decay=0.3).apply([tf.constant(gradient)], [bias])
+    np.testing.assert_allclose(bias, start * (1 - 0.1 * 0.3) - 0.8 * gradient, rtol=1e-5)
+
+
+def looked_ahead(steps, lookahead, total, rate=0.1, momentum=0.9):
+    """The two variables of `trained` in numpy, by the papers' formulas."""
+    random = np.random.RandomState(0)
+    fast = [random.randn(*shape) for shape in SHAPES.values()]
+    slow, velocity = [x.copy() for x in fast], [0 * x for x in fast]
+    for step in range(1, steps + 1):
+        gradients = [random.randn(*x.shape) for x in fast]
+        velocity = [momentum * v - rate * g for v, g in zip(velocity, gradients, strict=True)]
+        steps_taken = zip(fast, velocity, gradients, strict=True)
+        fast = [x + momentum * v - rate * g for x, v, g in steps_taken]
+        kept = 1 if step == total else 0.95**lookahead * (step / total) ** 3
+        if step % lookahead == 0 or step == total:
+            fast = [kept * s + (1 - kept) * x for s, x in zip(slow, fast, strict=True)]
+            slow = [x.copy() for x in fast]
+    return fast, slow
+
+
+@pytest.mark.parametrize("steps", [1, 4, 5, 7, 10, 11, 12])
+def test_lookahead_goes_part_of_the_way_back_every_so_many_steps(steps):
+    optimizer = SGD(0.1, 0.9, lookahead=5, total_steps=12)
+    fast, _ = looked_ahead(steps, 5, 12)
+    for mine, expected in zip(trained(optimizer, steps), fast, strict=True):
+        np.testing.assert_allclose(mine, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_lookaheads_last_step_leaves_the_slow_weights():
+    before, after = (
+        trained(SGD(0.1, 0.9, lookahead=5, total_steps=12), steps) for steps in (10, 12)
+    )
+    for slow, last in zip(before, after, strict=True):
+        np.testing.assert_allclose(last, slow, rtol=1e-6)
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_lookahead_in_fit_is_that_of_steps_one_by_one(replicas):
+    """`fit` builds the optimizer while it traces a step, which must not become part of it."""
+    x, y = np.random.RandomState(0).randn(4, 3).astype("float32"), np.arange(4.0)
+    strategy = two_replicas() if replicas == 2 else tf.distribute.get_strategy()
+    with strategy.scope():
+        inputs = keras.Input((3,))
+        model = keras.Model(inputs, keras.layers.Dense(1, kernel_initializer="ones")(inputs))
+        optimizer = SGD(0.01, 0.9, lookahead=3, total_steps=8)
+        model.compile(optimizer, "mse", jit_compile=False)
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(4)
+    model.fit(data, epochs=7, verbose=0)
+
+    kernel, bias = (keras.Variable(v, dtype="float32") for v in (np.ones((3, 1)), np.zeros(1)))
+    plain = SGD(0.01, 0.9, lookahead=3, total_steps=8)
+    plain.build([kernel, bias])
+    for _ in range(7):
+        with tf.GradientTape() as tape:
+            outputs = tf.matmul(x, kernel.value) + bias.value
+            loss = tf.reduce_mean(tf.square(outputs[:, 0] - y))
+        plain.apply(tape.gradient(loss, [kernel.value, bias.value]), [kernel, bias])
+    np.testing.assert_allclose(model.get_weights()[0], kernel, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(model.get_weights()[1], bias, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("stopped", [3, 5, 9])
+@pytest.mark.parametrize("lookahead", [0, 4])
+def test_sgd_goes_on_from_its_saved_state_as_if_it_had_not_stopped(lookahead, stopped):
+    random = np.random.RandomState(0)
+    start, gradients = random.randn(4, 3), random.randn(11, 4, 3).astype("float32")
+
+    def begun(value):
+        variable = keras.Variable(value, dtype="float32", name="kernel")
+        rate = schedule("triangular", 0.1, 3, 11)
+        optimizer = SGD(rate, weight_decay=0.1, lookahead=lookahead, total_steps=11)
+        optimizer.build([variable])
+        return variable, optimizer
+
+    whole, optimizer = begun(start)
+    store = {}
+    for step, gradient in enumerate(gradients):
+        if step == stopped:
+            optimizer.save_own_variables(store)
+            store = {name: np.array(value) for name, value in store.items()}
+            value = whole.numpy()
+        optimizer.apply([tf.constant(gradient)], [whole])
+    resumed, optimizer = begun(value)
+    optimizer.load_own_variables(store)
+    for gradient in gradients[stopped:]:
+        optimizer.apply([tf.constant(gradient)], [resumed])
+    np.testing.assert_allclose(resumed, whole, rtol=1e-6)
+    assert not np.allclose(whole, value)
+
+
+def test_sgds_state_without_lookahead_is_that_of_keras():
+    variable = keras.Variable(np.ones((2, 2)), name="kernel")
+    ours, plain = exact(momentum=0.9)
+    store = {}
+    for optimizer in (ours, plain):
+        optimizer.build([variable])
+    ours.apply([tf.ones((2, 2))], [variable])
+    ours.save_own_variables(store)
+    plain.load_own_variables(store)
+    np.testing.assert_allclose(plain.variables[-1], ours.variables[-1])
+
+
+def test_sgds_config_comes_back():
+    optimizer = SGD(
+        schedule("triangular", 0.5, 2, 10), 0.8, bias_scale=64.0, lookahead=5, total_steps=10
+    )
+    copy = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
+    assert type(copy) is SGD
+    assert copy.get_config() == optimizer.get_config()
+    assert (copy.bias_scale, copy.lookahead, copy.total_steps) == (64.0, 5, 10)
+
+
+def test_triangular_rises_from_a_fifth_and_falls_to_seven_hundredths():
+    rate = schedule("triangular", 2.0, warmup_steps=4, total_steps=14)
+    steps = (0, 1, 3, 4, 9, 14, 20)
+    expected = [2 * share for share in (0.4, 0.6, 1.0, 1.0, (1 + 0.07) / 2, 0.07, 0.07)]
+    np.testing.assert_allclose([rate(step) for step in steps], expected, rtol=1e-5)
+
+
+def test_options_make_the_optimizer_they_name():
+    sgd = make_optimizer(
+        Train(
+            optimizer="sgd",
+            learning_rate=0.5,
+            schedule="triangular",
+            warmup=0.2,
+            momentum=0.8,
+            bias_scale=64.0,
+            lookahead=5,
+            weight_decay=0.1,
+            clip_norm=None,
+            accumulate=2,
+            ema=0.9,
+        ),
+        steps=40,
+    )
+    assert type(sgd) is SGD
+    assert (sgd.momentum, sgd.nesterov, sgd.bias_scale) == (0.8, True, 64.0)
+    assert (sgd.lookahead, sgd.total_steps, sgd.weight_decay) == (5, 40, 0.1)
+    assert (sgd.global_clipnorm, sgd.gradient_accumulation_steps) == (None, 2)
+    assert (sgd.use_ema, sgd.ema_momentum) == (True, 0.9)
+    rate = schedule("triangular", 0.5, 8, 40).get_config()
+    assert sgd._learning_rate.get_config() == rate
+    adamw, muon = (make_optimizer(Train(optimizer=name), 40) for name in ("adamw", "muon"))
+    assert type(adamw) is AdamW
+    assert type(muon) is keras.optimizers.Muon
+    for optimizer in (adamw, muon):
+        assert (optimizer.weight_decay, optimizer.global_clipnorm) == (0.01, 1.0)
+        assert not optimizer.use_ema and optimizer.gradient_accumulation_steps is None
 
 
 def two_replicas():
