@@ -15,7 +15,7 @@ from zoo.configs import CnnConfig
 
 RECIPES = {
     "simple": {
-        "train.epochs": 12,
+        "train.epochs": 9,
         "train.batch_size": 64,
         "train.learning_rate": 2e-3,
         "train.schedule": "cosine",
