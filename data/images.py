@@ -84,6 +84,11 @@ class ImagePreprocessor(Preprocessor):
         shift = [-m / d for m, d in zip(self.mean, self.deviation, strict=True)]
         return pictures * tf.constant(scale) + tf.constant(shift)
 
+    def denormalise(self, pictures: tf.Tensor) -> tf.Tensor:
+        """The opposite of `normalise`; values below 0 or above 1 become these."""
+        pictures = pictures * tf.constant(self.deviation) + tf.constant(self.mean)
+        return tf.clip_by_value(pictures, 0.0, 1.0)
+
     def targets(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """The labels' positions in `labels`, int32."""
         return class_ids(self.labels, columns["label"])
@@ -135,11 +140,13 @@ def fit_image_preprocessor(
     width: int | None = None,
     channels: int | None = None,
     resize: Resize = "crop",
+    scaling: tuple[Sequence[float], Sequence[float]] | None = None,
 ) -> ImagePreprocessor:
     """The preprocessor that suits some training pictures.
 
     What is None is told from the first 10,000: the size is theirs if all are of one size of at
-    most 96 pixels, else 224; they are grey if all are. Mean and deviation are theirs, too.
+    most 96 pixels, else 224; they are grey if all are; and `scaling`, mean and deviation of the
+    channels, is theirs.
     """
     from PIL import Image
 
@@ -155,6 +162,8 @@ def fit_image_preprocessor(
     own = sizes.pop() if len(sizes) == 1 else (LARGE, LARGE)
     own_width, own_height = own if max(own) <= SMALL else (LARGE, LARGE)
     shape = (height or own_height, width or own_width, channels or (1 if grey else 3))
+    if scaling:
+        return ImagePreprocessor(labels, *shape, resize, *scaling)
 
     plain = ImagePreprocessor(labels, *shape, resize, (0.0,) * shape[2], (1.0,) * shape[2])
     encode = tf.function(plain.encode)

@@ -8,6 +8,7 @@ python -m tasks.image_classification predict --run.dir runs/photos --input some/
 from dataclasses import dataclass
 from typing import Literal
 
+from data.errors import DataError
 from data.options import SAMPLES, Pictures
 from tasks.engine.cli import main
 from tasks.engine.task import Task
@@ -41,6 +42,27 @@ RECIPES = {
         "data.translate": 2,
         "data.validation_fraction": 0.04,
     },
+    "resnet": {
+        "train.epochs": 30,
+        "train.batch_size": 64,
+        "train.learning_rate": 1e-3,
+        "train.schedule": "cosine",
+        "train.weight_decay": 0.05,
+        "train.label_smoothing": 0.1,
+        "data.flip": "random",
+        "data.crop": 0.35,
+    },
+    "pretrained": {
+        "train.epochs": 10,
+        "train.batch_size": 32,
+        "train.freeze_epochs": 2,
+        "train.learning_rate": 1e-4,
+        "train.schedule": "cosine",
+        "train.weight_decay": 0.05,
+        "train.label_smoothing": 0.1,
+        "data.flip": "random",
+        "data.crop": 0.35,
+    },
 }
 
 
@@ -51,17 +73,52 @@ class Data(Pictures):
     flip: Literal["none", "random", "alternating"] = "none"
     """Mirror training pictures left to right: half of them, or each in every other epoch."""
 
+    crop: float = 1.0
+    """Show a part of training pictures, of this share of their area at least, resized (Szegedy et
+    al. 2015); 1 shows all."""
+
     translate: int = 0
     """Move training pictures by up to this many pixels each way."""
 
-    cutout: int = 0
-    """Blank a square of this many pixels in training pictures (DeVries & Taylor 2017)."""
+    randaugment: int = 0
+    """Do this many things out of eleven (rotate, shear, posterise, ...) to training pictures (Cubuk
+    et al. 2020); 2 is usual."""
+
+    magnitude: float = 9.0
+    """How strongly `randaugment` does them, 0 to 10."""
 
     brightness: float = 0.0
     """Change the brightness of training pictures by up to this share, 0 to below 1."""
 
     contrast: float = 0.0
     """Change the contrast of training pictures by up to this share, 0 to below 1."""
+
+    saturation: float = 0.0
+    """Change how colourful training pictures are by up to this share, 0 to below 1."""
+
+    cutout: int = 0
+    """Blank a square of this many pixels in training pictures (DeVries & Taylor 2017)."""
+
+    mixup: float = 0.0
+    """Blend training pictures, and their labels, in pairs, by a share from Beta(a, a) of this a;
+    0.2 is usual, 0 is never (Zhang et al. 2018)."""
+
+    cutmix: float = 0.0
+    """Replace a rectangle of training pictures by another's, and so much of the label, by a share
+    from Beta(a, a) of this a; 1 is usual, 0 is never (Yun et al. 2019). With mixup, each batch has
+    one of the two."""
+
+    def __post_init__(self) -> None:
+        for name in ("translate", "randaugment", "cutout", "mixup", "cutmix"):
+            self._require(name, getattr(self, name) >= 0, "at least 0")
+        for name in ("brightness", "contrast", "saturation"):
+            self._require(name, 0 <= getattr(self, name) < 1, "from 0 to below 1")
+        self._require("crop", 0 < self.crop <= 1, "above 0, up to 1")
+        self._require("magnitude", 0 <= self.magnitude <= 10, "from 0 to 10")
+
+    def _require(self, name: str, holds: bool, what: str) -> None:
+        if not holds:
+            raise DataError(f"--data.{name} {getattr(self, name)}: must be {what}")
 
 
 class ImageClassification(Task[Data, CnnConfig]):
@@ -72,7 +129,9 @@ class ImageClassification(Task[Data, CnnConfig]):
     requests = "pictures, folders of them, tables, or lines: paths, or JSON with base64"
 
     def recipe(self, config: CnnConfig):
-        return RECIPES[config.preset]
+        if config.start:
+            return RECIPES["pretrained"]
+        return RECIPES.get(config.preset, RECIPES["resnet"])
 
     def source(self, data: Data):
         from data.tables import Field, TableSource
@@ -89,23 +148,41 @@ class ImageClassification(Task[Data, CnnConfig]):
         return TableSource(data, fields, str(self.sample))
 
     def preprocessor(self, config: CnnConfig, records):
-        from data.images import fit_image_preprocessor
+        from data.images import LARGE, fit_image_preprocessor
         from data.tables import label_counts
 
+        height, width, channels, scaling = config.height, config.width, config.channels, None
+        if config.start:
+            from zoo.resnet import scaling as preset_scaling
+
+            scaling = preset_scaling(config.start)
+            height, width, channels = height or LARGE, width or LARGE, 3
         return fit_image_preprocessor(
             records,
             list(label_counts(records)),
-            config.height,
-            config.width,
-            config.channels,
+            height,
+            width,
+            channels,
             config.resize,
+            scaling,
         )
 
     def augmentation(self, data: Data, preprocessor):
         from data.augmentation import PictureAugmentation
 
         return PictureAugmentation(
-            data.flip, data.translate, data.cutout, data.brightness, data.contrast
+            preprocessor,
+            flip=data.flip,
+            crop=data.crop,
+            translate=data.translate,
+            randaugment=data.randaugment,
+            magnitude=data.magnitude,
+            brightness=data.brightness,
+            contrast=data.contrast,
+            saturation=data.saturation,
+            cutout=data.cutout,
+            mixup=data.mixup,
+            cutmix=data.cutmix,
         )
 
     def model(self, config: CnnConfig, preprocessor):

@@ -23,8 +23,9 @@ from zoo.layers.convolution import (
     Silu,
     Whitening,
 )
+from zoo.resnet import load_resnet, resnet
 
-SMALLEST = {"simple": 8, "airbench": 16}  # pixels each way
+SMALLEST = {"simple": 8, "airbench": 16}  # pixels each way; 32 for all others
 WIDTHS = {"simple": (32, 64, 128), "airbench": (64, 256, 256)}
 
 
@@ -153,18 +154,27 @@ def image_classifier(
         config: which net.
         num_classes: width of the output.
         shape: height, width and channels of the pictures.
+
+    Raises:
+        PresetError: the pictures are too small, or pretrained weights can't be had.
     """
-    widths = tuple(config.widths or WIDTHS[config.preset])
-    if min(shape[:2]) < SMALLEST[config.preset]:
-        least = SMALLEST[config.preset]
+    least = SMALLEST.get(config.preset, 32)
+    if min(shape[:2]) < least:
         raise PresetError(
             f"{config.preset} needs pictures of {least}x{least} pixels at least, not "
             f"{shape[0]}x{shape[1]}; give --model.height and --model.width"
         )
-    if config.preset == "airbench":
-        net, scale, views = airbench(shape, widths), 1 / 9 / GELU_SCALE, "translate"
+    scale, views = 1.0, "one"
+    if config.start:
+        net = load_resnet(config.start, shape)
+    elif config.preset in WIDTHS:
+        widths = tuple(config.widths or WIDTHS[config.preset])
+        if config.preset == "airbench":
+            net, scale, views = airbench(shape, widths), 1 / 9 / GELU_SCALE, "translate"
+        else:
+            net = simple(shape, widths)
     else:
-        net, scale, views = simple(shape, widths), 1.0, "one"
+        net = resnet(config.preset, shape)
     return ImageClassifier(net, num_classes, config.dropout, scale, config.views or views)
 
 

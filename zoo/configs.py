@@ -5,6 +5,8 @@ from typing import Literal
 
 from zoo.errors import PresetError
 
+CNNS = ("simple", "airbench", "resnet18", "resnet50")  # nets with random weights
+
 BertSize = Literal["tiny", "mini", "small", "medium", "base", "large"]
 
 
@@ -74,23 +76,27 @@ class BertClassifierConfig:
 class CnnConfig:
     """A convolutional image classifier."""
 
-    preset: Literal["simple", "airbench"] = "simple"
-    """`simple`: a small net after LeNet for pictures of up to 64 pixels. `airbench`: the fast
-    CIFAR-10 net of Jordan 2024 (arXiv 2404.00498), with its recipe as the defaults of --train.*
-    and --data.*."""
+    preset: str = "simple"
+    """From random weights: `simple`, a small net after LeNet for pictures of up to 64 pixels;
+    `airbench`, the fast CIFAR-10 net of Jordan 2024 (arXiv 2404.00498); `resnet18` or `resnet50`.
+    From pretrained weights: a ResNet of KerasHub such as resnet_50_imagenet, a folder in KerasHub's
+    or timm's format, or `hf://OWNER/NAME` such as hf://timm/resnet18.a1_in1k; its head is replaced.
+    Each comes with its recipe as the defaults of --train.* and --data.*."""
 
     widths: list[int] | None = None
-    """Channels of the three blocks; by default 32, 64, 128 (simple) or 64, 256, 256 (airbench)."""
+    """Channels of the three blocks of simple (by default 32, 64, 128) or airbench (64, 256,
+    256)."""
 
     height: int | None = None
-    """Height that pictures are resized to, in pixels; by default the data's own if all are small,
-    else 224."""
+    """Height that pictures are resized to, in pixels; by default 224 for a pretrained net, else the
+    data's own if all are small, else 224."""
 
     width: int | None = None
     """Width that pictures are resized to, in pixels."""
 
     channels: Literal[1, 3] | None = None
-    """1 for grey, 3 for colour; by default grey only if all training pictures are."""
+    """1 for grey, 3 for colour; by default grey only if all training pictures are, and never for a
+    pretrained net."""
 
     resize: Literal["crop", "pad", "stretch"] = "crop"
     """How pictures of another shape are made to fit: cut what is too long, fill up what is too
@@ -105,8 +111,12 @@ class CnnConfig:
     default `translate` for airbench, else `one`."""
 
     def __post_init__(self) -> None:
+        if self.widths is not None and self.preset not in ("simple", "airbench"):
+            raise PresetError(f"widths {self.widths}: those of {self.preset} can't be changed")
         if self.widths is not None and (len(self.widths) != 3 or min(self.widths) < 1):
             raise PresetError(f"widths {self.widths}: give three numbers of channels")
+        if self.start and self.channels == 1:
+            raise PresetError(f"channels 1: {self.preset} was trained on colour; leave it out")
         for name in ("height", "width"):
             if not 8 <= (getattr(self, name) or 8) <= 1024:
                 raise PresetError(f"{name} {getattr(self, name)}: must be from 8 to 1024 pixels")
@@ -114,6 +124,11 @@ class CnnConfig:
             raise PresetError(f"dropout {self.dropout}: must be from 0 to below 1")
 
     @property
+    def start(self) -> str | None:
+        """The pretrained weights to start from, or None to start from random ones."""
+        return None if self.preset in CNNS else self.preset
+
+    @property
     def origin(self) -> str:
         """What training starts from, in words."""
-        return f"random weights, {self.preset}"
+        return f"the preset {self.start}" if self.start else f"random weights, {self.preset}"

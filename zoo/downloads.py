@@ -2,7 +2,8 @@
 
     folder = download("minilm")                                       # from the table below
     folder = hugging_face_folder("hf://google-bert/bert-base-cased")
-    folder = keras_hub_folder("bert_tiny_en_uncased")
+    folder = keras_hub_folder("bert_tiny_en_uncased", "BertBackbone")
+    folder = find(preset, "BertBackbone")                             # any of these, or a folder
 
 The table's files are kept in the folder that the environment variable ZOO_CACHE names, by default
 `~/.cache/model-zoo`; Hugging Face's and KerasHub's are kept in the caches of their own libraries.
@@ -87,6 +88,33 @@ def download(name: str) -> Path:
     return folder
 
 
+def find(preset: str, family: str) -> Path:
+    """The local folder that holds a preset's files; downloads if need be.
+
+    Args:
+        preset: a name in `PRETRAINED`, a folder, `hf://OWNER/NAME`, or the name of a KerasHub
+            preset.
+        family: KerasHub's class of backbones that it should be one of.
+
+    Raises:
+        PresetError: the preset can't be had.
+    """
+    if preset in PRETRAINED:
+        return download(preset)
+    if preset.startswith("hf://"):
+        return hugging_face_folder(preset)
+    if Path(preset).expanduser().is_dir():
+        return Path(preset).expanduser()
+    if Path(preset).expanduser().exists():
+        raise PresetError(f"{preset} is a file; give the folder that holds it")
+    if "/" in preset:
+        raise PresetError(
+            f"there is no folder {preset!r}; give one that exists, or hf://OWNER/NAME "
+            "for a model on Hugging Face"
+        )
+    return keras_hub_folder(preset, family)
+
+
 def cache_folder() -> Path:
     """Where downloads are kept: ZOO_CACHE, or `model-zoo` in the user's cache folder."""
     if chosen := os.environ.get("ZOO_CACHE"):
@@ -114,17 +142,18 @@ def hugging_face_folder(address: str) -> Path:
     return Path(snapshot)
 
 
-def keras_hub_folder(name: str) -> Path:
-    """The folder to which a KerasHub preset was downloaded, in KaggleHub's own cache."""
+def keras_hub_folder(name: str, family: str) -> Path:
+    """The folder to which a KerasHub preset of a family was downloaded, in KaggleHub's cache."""
     import kagglehub
-    from keras_hub.models import BertBackbone
+    import keras_hub
 
-    if name not in BertBackbone.presets:
+    presets = getattr(keras_hub.models, family).presets
+    if name not in presets:
         raise PresetError(
-            f"there is no preset or folder {name!r}; give a folder, hf://OWNER/NAME, "
-            f"{', '.join(PRETRAINED)}, or a BERT of KerasHub such as bert_base_en_uncased"
+            f"there is no preset or folder {name!r}; give {_CHOICES[family]}, a folder, or "
+            "hf://OWNER/NAME"
         )
-    handle = BertBackbone.presets[name]["kaggle_handle"].removeprefix("kaggle://")
+    handle = presets[name]["kaggle_handle"].removeprefix("kaggle://")
     try:
         return Path(kagglehub.model_download(handle))
     except Exception as error:
@@ -132,6 +161,12 @@ def keras_hub_folder(name: str) -> Path:
             f"preset {name!r} can't be had from Kaggle: {_reason(error)}; {_GIVE_A_FOLDER}"
         ) from error
 
+
+_CHOICES = {
+    "BertBackbone": "minilm, a BERT of KerasHub such as bert_base_en_uncased",
+    "ResNetBackbone": "simple, airbench, resnet18, resnet50, a ResNet of KerasHub such as "
+    "resnet_50_imagenet",
+}
 
 _GIVE_A_FOLDER = (
     "copy its files from a machine with a network and name their folder, "

@@ -41,20 +41,9 @@ def resolve(preset: str) -> Path:
     Raises:
         PresetError: the preset can't be had, or is not a BERT that can be loaded.
     """
-    if preset in downloads.PRETRAINED:
-        return downloads.download(preset)
-    if preset.startswith("hf://"):
-        folder = downloads.hugging_face_folder(preset)
-    elif Path(preset).expanduser().exists():
-        folder = Path(preset).expanduser()
-    elif "/" in preset:
-        raise PresetError(
-            f"there is no folder {preset!r}; give one that exists, or hf://OWNER/NAME "
-            "for a model on Hugging Face"
-        )
-    else:
-        folder = downloads.keras_hub_folder(preset)
-    _check(folder, preset)
+    folder = downloads.find(preset, "BertBackbone")
+    if preset not in downloads.PRETRAINED:
+        _check(folder, preset)
     return folder
 
 
@@ -172,8 +161,6 @@ _TENSORS = (  # part of a Keras variable's path -> part of Hugging Face's name; 
 
 def _check(folder: Path, preset: str) -> None:
     """Raises PresetError, in words, unless `folder` has the three parts of a BERT preset."""
-    if not folder.is_dir():
-        raise PresetError(f"{preset} is a file; give the folder that holds it")
     config = _config(folder, preset)
     if _is_keras_hub(config):
         weights, vocabularies = _KERAS_HUB_WEIGHTS, [_KERAS_HUB_VOCABULARY]

@@ -87,7 +87,8 @@ def feeding(arguments: argparse.Namespace) -> None:
     preprocessor = task.preprocessor(CnnConfig(preset="airbench"), splits.train)
     augmentation = task.augmentation(data, preprocessor)
     train = _train()
-    batches = iter(training_batches(splits.train, preprocessor, train, augmentation=augmentation))
+    epochs = training_batches(splits.train, preprocessor, train, augmentation=augmentation)
+    batches = iter(epochs(0))
     count = 40
     for _ in islice(batches, 10):  # what was made ahead
         pass

@@ -94,20 +94,30 @@ def copy_weights(model: keras.Model, copy: keras.Model) -> None:
         target.assign(averages.get(source.path, source).numpy())
 
 
-def restore(model: keras.Model, run: Run) -> int:
-    """Loads the last checkpoint into a compiled model; returns the number of epochs it has seen."""
+def finished_epochs(run: Run) -> int:
+    """The number of epochs that the last checkpoint has seen; 0 if there is none."""
     for remains in run.checkpoints.glob(".*.keras"):
         remains.unlink()  # of a save that was killed
     if not run.last.exists():
         return 0
     try:
         with zipfile.ZipFile(run.last) as archive:
-            epochs = int(archive.read(_EPOCH))
+            return int(archive.read(_EPOCH))
+    except (zipfile.BadZipFile, ValueError, KeyError, OSError) as error:
+        raise _damaged(run, error) from None
+
+
+def restore(model: keras.Model, run: Run) -> None:
+    """Loads the last checkpoint into a model that is compiled as it was."""
+    try:
         model.optimizer.build(model.trainable_variables)
         model.load_weights(run.last)
     except (zipfile.BadZipFile, ValueError, KeyError, OSError) as error:
-        raise UsageError(
-            f"{run.last}: damaged ({' '.join(str(error).split())[:200]}); "
-            f"delete {run.checkpoints} to train anew"
-        ) from None
-    return epochs
+        raise _damaged(run, error) from None
+
+
+def _damaged(run: Run, error: Exception) -> UsageError:
+    return UsageError(
+        f"{run.last}: damaged ({' '.join(str(error).split())[:200]}); "
+        f"delete {run.checkpoints} to train anew"
+    )

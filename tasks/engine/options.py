@@ -17,6 +17,13 @@ class Train:
     batch_size: int = 32
     """Examples a step, over all replicas together."""
 
+    freeze_epochs: int = 0
+    """Of a pretrained model: epochs at the start in which only the new head is trained, at
+    `head_learning_rate`; then all is."""
+
+    head_learning_rate: float = 1e-3
+    """Learning rate of the `freeze_epochs`; constant."""
+
     learning_rate: float = 3e-4
     """The highest learning rate of the schedule. 3e-4 suits small encoders such as minilm, 5e-5
     base and large ones."""
@@ -88,9 +95,9 @@ class Train:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate", "replicas", "patience"):
             _require(name, getattr(self, name), "at least 1", lambda value: value >= 1)
-        for name in ("learning_rate", "clip_norm"):
+        for name in ("learning_rate", "head_learning_rate", "clip_norm"):
             _require(name, getattr(self, name), "above 0", lambda value: value > 0)
-        for name in ("weight_decay", "bias_scale", "lookahead"):
+        for name in ("weight_decay", "bias_scale", "lookahead", "freeze_epochs"):
             _require(name, getattr(self, name), "at least 0", lambda value: value >= 0)
         _require("ema", self.ema, "between 0 and 1", lambda value: 0 < value < 1)
         _require("seed", self.seed, "from 0 to 4294967295", lambda value: 0 <= value < 2**32)

@@ -3,6 +3,9 @@
 import shutil
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ import tensorflow as tf
 from data.batching import Augmentation, EncodedRecords, streamed_evaluation, streamed_training
 from data.preprocessing import Preprocessor
 from data.tables import Records, Splits, StreamedRecords
-from tasks.engine.checkpoints import Checkpoints, History, best_epoch, restore
+from tasks.engine.checkpoints import Checkpoints, History, best_epoch, finished_epochs, restore
 from tasks.engine.optimizers import SGD, make_optimizer
 from tasks.engine.options import Train
 from tasks.engine.run import Run
@@ -45,66 +48,105 @@ def fit(
         augmentation: changes the training batches.
     """
     steps_per_epoch = -(-len(splits.train) // train.batch_size)
-    compile_model(model, objective, train, steps_per_epoch)
-    done = restore(model, run)
+    done = finished_epochs(run)
     history = run.history()[:done]
     monitor = f"val_{objective.monitor}" if splits.validation else objective.monitor
-    if done >= train.epochs or _out_of_patience(history, monitor, objective.mode, train.patience):
+    stopped = _out_of_patience(history, monitor, objective.mode, train.patience)
+    if done >= train.epochs or (stopped and done > train.freeze_epochs):
         return history
 
     batches = training_batches(
-        splits.train, preprocessor, train, done, shuffle_buffer, augmentation, run.cache
+        splits.train, preprocessor, train, shuffle_buffer, augmentation, run.cache
     )
     if not done and (augmentation or hasattr(model, "adapt")):
-        inputs, _ = next(iter(batches))
+        inputs, _ = next(iter(batches(0)))
         if augmentation:
             write_augmented(run.logs / "train", inputs)
         if hasattr(model, "adapt"):
             model.adapt(inputs)
-    callbacks: list[keras.callbacks.Callback] = [
-        EpochSeeds(),
-        EpochLogs(len(splits.train)),
-        TensorBoard(
-            run.logs,
-            batch_size=train.batch_size,
-            hparams=hparams,
-            inputs=batches.element_spec[0],
-            profile=train.profile,
-        ),
-        Checkpoints(run, history, monitor, objective.mode, train.patience),
-    ]
-    if train.ema is not None:
-        callbacks.insert(0, keras.callbacks.SwapEMAWeights())  # validation sees the averages
     validation = None
     if splits.validation:
         validation = evaluation_batches(splits.validation, preprocessor, train.batch_size)[0]
     weights = None
     if train.class_weights == "balanced":
         weights = balanced_class_weights(splits.train, preprocessor)
-    model.fit(
-        batches,
-        steps_per_epoch=steps_per_epoch,
-        epochs=train.epochs,
-        initial_epoch=done,
-        validation_data=validation,
-        class_weight=weights,
-        callbacks=callbacks,
-        verbose=1 if sys.stdout.isatty() else 2,
-    )
+    for phase in _phases(train):
+        if done > phase.end:
+            continue
+        if train.freeze_epochs:
+            model.backbone.trainable = not phase.frozen
+        compile_model(model, objective, phase.train, steps_per_epoch)
+        if done > phase.start:
+            restore(model, run)
+        first = max(done, phase.start)
+        if first == phase.end:
+            continue
+        callbacks: list[keras.callbacks.Callback] = [
+            EpochSeeds(),
+            EpochLogs(len(splits.train)),
+            TensorBoard(
+                run.logs,
+                batch_size=train.batch_size,
+                hparams=hparams,
+                inputs=batches(first).element_spec[0],
+                profile=train.profile,
+            ),
+            Checkpoints(run, history, monitor, objective.mode, phase.train.patience),
+        ]
+        if train.ema is not None:
+            callbacks.insert(0, keras.callbacks.SwapEMAWeights())  # validation sees the averages
+        model.fit(
+            batches(first),
+            steps_per_epoch=steps_per_epoch,
+            epochs=phase.end,
+            initial_epoch=first,
+            validation_data=validation,
+            class_weight=weights,
+            callbacks=callbacks,
+            verbose=1 if sys.stdout.isatty() else 2,
+        )
     shutil.rmtree(run.cache, ignore_errors=True)
     return history
+
+
+@dataclass(frozen=True)
+class _Phase:
+    """Some epochs that are one `fit`, with an optimizer of their own."""
+
+    start: int
+    end: int
+    frozen: bool  # whether only the head is trained
+    train: Train  # as if these epochs were all
+
+
+def _phases(train: Train) -> list[_Phase]:
+    head = min(train.freeze_epochs, train.epochs)
+    phases = []
+    if head:
+        options = replace(
+            train,
+            epochs=head,
+            learning_rate=train.head_learning_rate,
+            schedule="constant",
+            patience=None,
+        )
+        phases.append(_Phase(0, head, True, options))
+    if head < train.epochs:
+        options = replace(train, epochs=train.epochs - head)
+        phases.append(_Phase(head, train.epochs, False, options))
+    return phases
 
 
 def training_batches(
     records: AnyRecords,
     preprocessor: Preprocessor,
     train: Train,
-    first_epoch: int = 0,
     shuffle_buffer: int = 100_000,
     augmentation: Augmentation | None = None,
     cache: Path | None = None,
-) -> tf.data.Dataset:
-    """Endless shuffled batches of (inputs, targets), each of records of like length.
+) -> Callable[[int], tf.data.Dataset]:
+    """What gives, from an epoch on, endless shuffled batches of (inputs, targets), each of records
+    of like length.
 
     Args:
         augmentation: changes each batch, of records that are encoded once.
@@ -115,9 +157,14 @@ def training_batches(
         large = each is not None and each * len(records) > LARGEST_IN_MEMORY
         chunks = (chunk.columns for chunk in records.chunks())
         encoded = EncodedRecords(chunks, preprocessor, cache if large else None)
-        return encoded.training(train.batch_size, train.seed, first_epoch, augmentation)
-    return streamed_training(
-        records.chunks, preprocessor, train.batch_size, train.seed, shuffle_buffer, first_epoch
+        return partial(encoded.training, train.batch_size, train.seed, augmentation=augmentation)
+    return partial(
+        streamed_training,
+        records.chunks,
+        preprocessor,
+        train.batch_size,
+        train.seed,
+        shuffle_buffer,
     )
 
 

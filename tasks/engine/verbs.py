@@ -36,6 +36,11 @@ def train(task: Task, config: Config) -> None:
     resuming = run.resumable(config.plain)
     if config.export.dir:
         _require_writable(Path(config.export.dir))
+    if config.train.freeze_epochs and not config.model.start:
+        raise UsageError(
+            f"--train.freeze_epochs {config.train.freeze_epochs}: there is nothing to keep, the "
+            "model starts from random weights; give a pretrained --model.preset"
+        )
     if config.train.deterministic:
         tf.config.experimental.enable_op_determinism()
     strategy = make_strategy(config.train)
