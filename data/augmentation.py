@@ -180,11 +180,9 @@ def _translated(x: tf.Tensor, most: int, seed: tf.Tensor) -> tf.Tensor:
 
 
 def _rand_augmented(x: tf.Tensor, changes: list[Any], count: int, seed: tf.Tensor) -> tf.Tensor:
-    seeds = _Seeds(seed)
-
-    def change(layer: Any, part: tf.Tensor) -> Callable[[], tf.Tensor]:
+    def change(layer: Any, part: tf.Tensor, seed: tf.Tensor) -> Callable[[], tf.Tensor]:
         def changed() -> tf.Tensor:
-            how = layer.get_random_transformation(part, training=True, seed=seeds)
+            how = layer.get_random_transformation(part, training=True, seed=_Seeds(seed))
             out = layer.transform_images(part, how, training=True)
             return tf.ensure_shape(tf.cast(out, part.dtype), part.shape)
 
@@ -193,11 +191,12 @@ def _rand_augmented(x: tf.Tensor, changes: list[Any], count: int, seed: tf.Tenso
     batch, parts = tf.shape(x)[0], []
     for group in range(GROUPS):
         part = x[batch * group // GROUPS : batch * (group + 1) // GROUPS]
-        for _ in range(count):
-            index = tf.random.stateless_uniform([], seeds.next(), 0, len(changes), tf.int32)
+        for turn in range(count):
+            own = tf.random.fold_in(seed, group * count + turn)
+            index = tf.random.stateless_uniform([], own, 0, len(changes), tf.int32)
             # None of the layers takes a batch of no pictures, which a small batch's part may be.
             index = tf.where(tf.shape(part)[0] > 0, index, -1)
-            branches = dict(enumerate(change(layer, part) for layer in changes))
+            branches = dict(enumerate(change(layer, part, own) for layer in changes))
             part = tf.switch_case(index, branches, default=lambda part=part: part)
         parts.append(part)
     return tf.concat(parts, axis=0)
@@ -206,17 +205,18 @@ def _rand_augmented(x: tf.Tensor, changes: list[Any], count: int, seed: tf.Tenso
 def _changes(strength: float, channels: int) -> list[Any]:
     """The layers that RandAugment has to choose from."""
     layers: Any = keras.layers
-    values = {"value_range": (0.0, 1.0)}
-    within = {"fill_mode": "reflect", "data_format": "channels_last"}
+    exact = {"dtype": "float32", "data_format": "channels_last"}  # whatever the model computes in
+    values = {"value_range": (0.0, 1.0), **exact}
+    within = {"fill_mode": "reflect", **exact}
     changes = [
         layers.RandomRotation(strength / 12, **within),  # up to 30 degrees, of 360
         layers.RandomShear(0.3 * strength, 0.0, **within),
         layers.RandomShear(0.0, 0.3 * strength, **within),
-        layers.RandomTranslation(0.45 * strength, 0.0, **within),
-        layers.RandomTranslation(0.0, 0.45 * strength, **within),
-        layers.RandomBrightness(0.9 * strength, **values),
+        layers.RandomTranslation(0.3 * strength, 0.0, **within),
+        layers.RandomTranslation(0.0, 0.3 * strength, **within),
+        layers.RandomBrightness(0.4 * strength, **values),
         layers.RandomContrast(0.9 * strength, **values),
-        layers.RandomPosterization(max(1, 8 - round(4 * strength)), **values),
+        layers.RandomPosterization((8 - round(4 * strength), 8), **values),  # bits
         layers.Solarization(threshold_factor=(1 - strength, 1.0), **values),
         layers.AutoContrast(**values),
     ]

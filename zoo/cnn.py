@@ -101,11 +101,13 @@ class ImageClassifier(keras.Model):
         """
         image, net = inputs["image"], self.backbone
         outputs = [layer.output for layer in net.layers if len(layer.output.shape) == 4]
-        last = next((x for x in reversed(outputs) if min(x.shape[1:3]) >= 4), outputs[0])
-        maps = keras.Model(net.input, last)(image, training=False)
+        large = [output for output in outputs if min(output.shape[1:3]) >= 4]
+        parts = (_split(net, output) for output in reversed(large or outputs[:1]))
+        before, after = next(pair for pair in parts if pair)
+        maps = before(image, training=False)
         with tf.GradientTape() as tape:
             tape.watch(maps)
-            features = keras.Model(last, net.output)(maps, training=False)
+            features = after(maps, training=False)
             logits = self.classifier(tf.cast(features, tf.float32))
             answered = tf.gather(logits, tf.argmax(self(inputs), axis=-1), batch_dims=1)
         weights = tf.reduce_mean(tape.gradient(answered, maps), axis=[1, 2], keepdims=True)
@@ -143,6 +145,14 @@ class ImageClassifier(keras.Model):
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "ImageClassifier":
         backbone = keras.saving.deserialize_keras_object(config["backbone"], custom_objects)
         return cls(**{**config, "backbone": backbone})
+
+
+def _split(net: keras.Model, at: Any) -> tuple[keras.Model, keras.Model] | None:
+    """The net before and after one of its layers' outputs; None if not all goes through it."""
+    try:
+        return keras.Model(net.input, at), keras.Model(at, net.output)
+    except ValueError:  # as in a block that its shortcut goes around
+        return None
 
 
 def image_classifier(

@@ -53,6 +53,7 @@ def train(task: Task, config: Config) -> None:
         preprocessor = Preprocessor.load(run.assets)
     else:
         preprocessor = task.preprocessor(config.model, splits.train)
+    augmentation = task.augmentation(config.data, preprocessor)
     keras.utils.set_random_seed(config.train.seed)
     with strategy.scope():
         model = task.model(config.model, preprocessor)
@@ -76,7 +77,7 @@ def train(task: Task, config: Config) -> None:
             run,
             hparams=config.plain,
             shuffle_buffer=config.data.shuffle_buffer,
-            augmentation=task.augmentation(config.data, preprocessor),
+            augmentation=augmentation,
         )
     seconds = sum(epoch["seconds"] for epoch in history)
     metrics = {

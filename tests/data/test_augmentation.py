@@ -7,25 +7,47 @@ import pytest
 import tensorflow as tf
 
 from data.augmentation import PictureAugmentation
+from data.errors import DataError
+from data.images import ImagePreprocessor
 
-ALL = {"flip": "random", "translate": 2, "cutout": 3, "brightness": 0.2, "contrast": 0.2}
+ALL = {
+    "flip": "random",
+    "crop": 0.5,
+    "translate": 2,
+    "randaugment": 2,
+    "brightness": 0.2,
+    "contrast": 0.2,
+    "saturation": 0.2,
+    "cutout": 3,
+}
+LABELS = ["a", "b", "c"]
 
 
 def pictures(count=6, height=7, width=9, channels=3) -> np.ndarray:
     return np.random.RandomState(0).randn(count, height, width, channels).astype("float32")
 
 
-def changed(images: np.ndarray, epoch=0, seed=(1, 2), rows=None, **options) -> np.ndarray:
-    augment = PictureAugmentation(**options)
+def augmentation(height=7, width=9, channels=3, **options) -> PictureAugmentation:
+    preprocessor = ImagePreprocessor(LABELS, height, width, channels, mean=[0.5], deviation=[0.2])
+    return PictureAugmentation(preprocessor, **options)
+
+
+def augmented(images, targets, epoch=0, seed=(1, 2), rows=None, **options):
+    """Pictures and targets, changed."""
+    augment = augmentation(*images.shape[1:], **options)
     rows = np.arange(len(images)) if rows is None else rows
-    inputs, _ = augment(
+    inputs, targets = augment(
         {"image": tf.constant(images)},
-        tf.zeros(len(images)),
+        tf.constant(targets),
         tf.constant(rows, tf.int64),
         tf.constant(epoch, tf.int64),
         tf.constant(seed, tf.int64),
     )
-    return inputs["image"].numpy()
+    return inputs["image"].numpy(), targets.numpy()
+
+
+def changed(images: np.ndarray, **options) -> np.ndarray:
+    return augmented(images, np.zeros(len(images), np.int32), **options)[0]
 
 
 def mirrored(images: np.ndarray, **options) -> np.ndarray:
@@ -42,7 +64,7 @@ def test_nothing_is_changed_unless_it_is_asked_for():
 
 @pytest.mark.parametrize("option", ALL)
 def test_a_seed_always_changes_pictures_alike(option):
-    some, options = pictures(40), {option: ALL[option]}
+    some, options = pictures(40, 16, 16), {option: ALL[option]}
     once, again, other = (changed(some, seed=seed, **options) for seed in ((1, 2), (1, 2), (1, 3)))
     np.testing.assert_array_equal(once, again)
     assert (once != other).any()
@@ -53,7 +75,7 @@ def test_pictures_of_a_batch_are_changed_independently():
     same = np.repeat(pictures(1), 60, 0)
     for option, value in ALL.items():
         out = changed(same, **{option: value})
-        assert len(np.unique(out.reshape(60, -1), axis=0)) >= (2 if option == "flip" else 10)
+        assert len(np.unique(out.reshape(60, -1), axis=0)) >= (2 if option == "flip" else 8)
 
 
 def test_alternating_shows_both_sides_in_any_two_epochs_in_a_row():
@@ -149,7 +171,7 @@ def test_contrast_scales_each_picture_about_its_mean():
 
 def test_targets_and_other_inputs_stay_as_they_are():
     targets, other = tf.range(6), tf.range(6.0)
-    inputs, after = PictureAugmentation(**ALL)(
+    inputs, after = augmentation(**ALL)(
         {"image": tf.constant(pictures()), "other": other},
         targets,
         tf.range(6, dtype=tf.int64),
@@ -162,7 +184,7 @@ def test_targets_and_other_inputs_stay_as_they_are():
 
 @pytest.mark.parametrize("flip", ["random", "alternating"])
 def test_static_shapes_stay_in_a_graph_and_answers_are_those_without_one(flip):
-    augment = PictureAugmentation(**{**ALL, "flip": flip})
+    augment = augmentation(**{**ALL, "flip": flip, "mixup": 0.3, "cutmix": 1.0})
     graph = tf.function(augment).get_concrete_function(
         {"image": tf.TensorSpec([None, 7, 9, 3], tf.float32)},
         tf.TensorSpec([None], tf.int32),
@@ -172,8 +194,107 @@ def test_static_shapes_stay_in_a_graph_and_answers_are_those_without_one(flip):
     )
     inputs, targets = graph.structured_outputs
     assert inputs["image"].shape.as_list() == [None, 7, 9, 3]
-    assert targets.shape.as_list() == [None]
+    assert targets.shape.as_list() == [None, 3]
     rows, epoch, seed = (tf.constant(x, tf.int64) for x in (range(6), 3, [2**40, 5]))
     inputs, _ = graph({"image": tf.constant(pictures())}, tf.range(6), rows, epoch, seed)
-    plain = changed(pictures(), epoch=3, seed=(2**40, 5), **{**ALL, "flip": flip})
-    np.testing.assert_allclose(inputs["image"], plain, atol=1e-6)
+    options = {**ALL, "flip": flip, "mixup": 0.3, "cutmix": 1.0}
+    plain = changed(pictures(), epoch=3, seed=(2**40, 5), **options)
+    np.testing.assert_allclose(inputs["image"], plain, atol=1e-5)
+
+
+def test_a_crop_is_a_window_of_the_picture_that_is_large_enough():
+    """On a picture whose pixels say where they are, the window can be read off the result."""
+    count, height, width, least = 300, 12, 16, 0.4
+    down, right = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
+    where = np.stack([down, right, down], -1).astype("float32")
+    out = changed(np.repeat(where[None], count, 0), crop=least)
+    top, left = out[:, 0, 0, 0], out[:, 0, 0, 1]
+    bottom, end = out[:, -1, -1, 0], out[:, -1, -1, 1]
+    assert top.min() >= 0 and left.min() >= 0
+    assert bottom.max() <= height - 1 + 1e-3 and end.max() <= width - 1 + 1e-3
+    share = (bottom - top) / (height - 1) * (end - left) / (width - 1)
+    assert share.min() > 0.8 * least and share.min() < least + 0.1 and share.max() > 0.9
+    # Straight: rows and columns keep equal distances.
+    np.testing.assert_allclose(np.diff(out[..., 0], 2, axis=1), 0, atol=1e-3)
+    np.testing.assert_allclose(np.diff(out[..., 1], 2, axis=2), 0, atol=1e-3)
+
+
+def test_saturation_moves_each_pixel_to_or_from_its_grey():
+    some = pictures(300)
+    out = changed(some, saturation=0.5)
+    grey = some.mean(-1, keepdims=True)
+    np.testing.assert_allclose(out.mean(-1, keepdims=True), grey, atol=1e-5)
+    factor = (out - grey).std((1, 2, 3)) / (some - grey).std((1, 2, 3))
+    assert 0.5 <= factor.min() < 0.6 and 1.4 < factor.max() <= 1.5 + 1e-5
+
+
+def test_randaugment_is_stronger_with_its_magnitude_and_its_count():
+    plain = np.clip(0.2 * pictures(200, 16, 16), -0.5, 0.5) / 0.2
+
+    def difference(**options):
+        return np.abs(changed(plain, **options) - plain).mean()
+
+    weak = difference(randaugment=1, magnitude=1.0)
+    assert weak < difference(randaugment=1, magnitude=9.0) < difference(randaugment=3)
+
+
+@pytest.mark.parametrize("count", [1, 3, 8, 9])
+def test_randaugment_takes_batches_that_are_smaller_than_its_groups(count):
+    assert changed(pictures(count), randaugment=2).shape == (count, 7, 9, 3)
+
+
+def test_grey_pictures_can_be_changed_in_all_ways():
+    assert changed(pictures(20, channels=1), **ALL).shape == (20, 7, 9, 1)
+
+
+def blended(kind: str, value: float, count=400):
+    """One-coloured pictures of numbers, and the targets, mixed; the share of each picture's own."""
+    own = np.arange(count, dtype="float32")
+    some = np.broadcast_to(own[:, None, None, None], (count, 12, 16, 3)).copy()
+    targets = np.random.RandomState(0).randint(0, 3, count).astype(np.int32)
+    out, mixed = augmented(some, targets, **{kind: value})
+    return own, out, np.eye(3)[targets], mixed
+
+
+@pytest.mark.parametrize("value", [0.2, 1.0])
+def test_mixup_blends_pictures_and_targets_by_the_same_share(value):
+    own, out, targets, mixed = blended("mixup", value)
+    other = own[::-1]
+    share = (out[:, 0, 0, 0] - other) / (own - other)
+    assert (out == out[:, :1, :1]).all()
+    assert share.min() > -1e-3 and share.max() < 1 + 1e-3 and share.std() > 0.2
+    expected = share[:, None] * targets + (1 - share)[:, None] * targets[::-1]
+    np.testing.assert_allclose(mixed, expected, atol=1e-3)
+
+
+def test_cutmix_puts_a_rectangle_of_another_picture_and_so_much_of_its_target():
+    own, out, targets, mixed = blended("cutmix", 1.0)
+    for index, picture in enumerate(out[..., 0]):
+        foreign = picture != own[index]
+        assert (picture[foreign] == own[::-1][index]).all()
+        rows, columns = foreign.any(1), foreign.any(0)
+        assert (foreign == rows[:, None] & columns[None]).all()
+        share = 1 - foreign.mean()
+        expected = share * targets[index] + (1 - share) * targets[::-1][index]
+        np.testing.assert_allclose(mixed[index], expected, atol=1e-5)
+    shares = (out[..., 0] != own[:, None, None]).mean((1, 2))
+    assert shares.std() > 0.15 and shares.max() > 0.6
+
+
+def test_with_both_a_batch_is_blended_or_cut():
+    some = pictures(50, 12, 16)
+    targets = np.zeros(50, np.int32)
+    kinds = {"mixup": 0, "cutmix": 0}
+    for seed in range(12):
+        out, _ = augmented(some, targets, seed=(3, seed), mixup=1.0, cutmix=1.0)
+        for kind in kinds:
+            alone, _ = augmented(some, targets, seed=(3, seed), **{kind: 1.0})
+            kinds[kind] += int(np.isin(out, [some, some[::-1]]).all() == (kind == "cutmix"))
+            assert alone.shape == out.shape
+    assert 0 < kinds["mixup"] < 12 and sum(kinds.values()) == 12
+
+
+@pytest.mark.parametrize(("option", "value"), [("cutout", 8), ("translate", 7)])
+def test_what_does_not_fit_the_pictures_is_refused(option, value):
+    with pytest.raises(DataError, match=f"--data.{option} {value}: pictures are 7x9 pixels"):
+        augmentation(**{option: value})

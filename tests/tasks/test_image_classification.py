@@ -215,6 +215,120 @@ def test_the_fast_net_trains_and_exports(tmp_path):
     assert (tmp_path / "served" / "1" / "saved_model.pb").exists()
 
 
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory) -> Path:
+    """A small residual net in KerasHub's format."""
+    import keras
+    import keras_hub
+
+    keras.utils.set_random_seed(0)
+    folder = tmp_path_factory.mktemp("pretrained") / "net"
+    keras_hub.models.ResNetBackbone(
+        [64], [3], [64, 64], [1, 1], [1, 2], "basic_block", image_shape=(None, None, 3)
+    ).save_to_preset(str(folder))
+    return folder
+
+
+FINE_TUNING = "--model.height 32 --model.width 32 --train.batch_size 16 --train.epochs 3".split()
+FINE_TUNING += ["--train.freeze_epochs", "1", "--train.deterministic", "true"]
+
+
+def first_kernel(path: Path) -> np.ndarray:
+    """The first convolution's kernel in a .keras file."""
+    from zoo.saving import load_model
+
+    model = load_model(path)
+    return next(w for w in model.backbone.weights if w.path.endswith("conv1_conv/kernel")).numpy()
+
+
+@pytest.mark.parametrize("killed_after", [1, 2])
+def test_a_pretrained_net_is_frozen_and_then_is_not_and_a_killed_run_goes_on(
+    tmp_path, pretrained, killed_after
+):
+    data = write_photos(tmp_path / "photos", 40)
+    options = ["--data.train", data, "--model.preset", pretrained, *FINE_TUNING]
+    options += ["--data.mixup", 0.2, "--data.cutmix", 1.0, "--data.randaugment", 1]
+    from tasks.engine.checkpoints import Checkpoints
+
+    kernels, save = [], Checkpoints.on_epoch_end
+
+    class Killed(Exception):
+        pass
+
+    def watched(self, epoch, logs=None):
+        save(self, epoch, logs)
+        kernels.append(first_kernel(self._run.last))
+
+    def killed(self, epoch, logs=None):
+        save(self, epoch, logs)
+        if epoch + 1 == killed_after:
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoints, "on_epoch_end", watched)
+        assert run("train", *options, "--run.dir", tmp_path / "whole") == 0
+        patch.setattr(Checkpoints, "on_epoch_end", killed)
+        with pytest.raises(Killed):
+            run("train", *options, "--run.dir", tmp_path / "killed")
+    assert run("train", *options, "--run.dir", tmp_path / "killed") == 0
+
+    import keras_hub
+
+    backbone = keras_hub.models.ResNetBackbone.from_preset(str(pretrained))
+    start = backbone.get_layer("conv1_conv").kernel.numpy()
+    np.testing.assert_array_equal(kernels[0], start)
+    assert (kernels[1] != start).any() and (kernels[2] != kernels[1]).any()
+    histories = [
+        json.loads((tmp_path / name / "checkpoints/history.json").read_text())
+        for name in ("whole", "killed")
+    ]
+    for one, other in zip(*histories, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
+    assert histories[0][0]["learning_rate"] == pytest.approx(1e-3)  # the head's
+
+
+def test_a_pretrained_net_answers_in_the_served_model(tmp_path, pretrained, capsys):
+    data = write_photos(tmp_path / "photos", 40)
+    options = ["--data.train", data, "--model.preset", pretrained, *FINE_TUNING]
+    options += ["--run.dir", tmp_path / "run", "--export.dir", tmp_path / "served"]
+    assert run("train", *options) == 0
+    assert f"the preset {pretrained}" in (tmp_path / "served/1/model_card.md").read_text()
+    photo = next((data / "down").iterdir())
+    answer = predicted(capsys, "--run.dir", tmp_path / "run", "--input", photo)[0]
+    served = tf.saved_model.load(str(tmp_path / "served" / "1")).signatures["serving_default"]
+    scores = served(image_bytes=tf.constant([photo.read_bytes()]))["probabilities"].numpy()[0]
+    np.testing.assert_allclose(answer["probabilities"], scores, atol=1e-5)
+
+
+def test_freezing_what_starts_from_random_weights_is_refused(tmp_path, capsys):
+    data = write_photos(tmp_path / "photos", 20)
+    options = ["--data.train", data, *SMALL, "--run.dir", tmp_path / "run"]
+    assert run("train", *options, "--train.freeze_epochs", 2) == 2
+    assert "--train.freeze_epochs 2: there is nothing to keep" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("data.crop", 0, "must be above 0, up to 1"),
+        ("data.magnitude", 11, "must be from 0 to 10"),
+        ("data.saturation", 1, "must be from 0 to below 1"),
+        ("data.mixup", -1, "must be at least 0"),
+        ("data.cutout", 17, "pictures are 16x16 pixels"),
+        ("model.preset", "resnet19", "no preset or folder 'resnet19'"),
+    ],
+)
+def test_bad_options_are_refused_in_one_line(tmp_path, capsys, option, value, said):
+    data = write_photos(tmp_path / "photos", 20)
+    small = SMALL[2:] if option == "model.preset" else SMALL
+    options = ["--data.train", data, *small, "--run.dir", tmp_path / "run"]
+    assert run("train", *options, f"--{option}", value) == 2
+    said_all = capsys.readouterr().err
+    assert said in said_all and said_all.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
 def test_large_data_is_cached_on_disk_with_the_same_result(tmp_path, monkeypatch):
     data = write_photos(tmp_path / "photos", 40)
     options = ["--data.train", data, *SMALL, "--train.epochs", 1, "--train.precision", "float32"]

@@ -194,7 +194,7 @@ def test_a_folder_that_lacks_a_part_is_refused(tiny):
 
 def test_names_that_lead_nowhere_are_refused(tmp_path):
     refused("no/such/folder", "there is no folder")
-    refused("no_such_preset", "give a folder, hf://OWNER/NAME, minilm, or a BERT of KerasHub")
+    refused("no_such_preset", "give minilm, a BERT of KerasHub such as bert_base")
     file = tmp_path / "file"
     file.touch()
     refused(file, "is a file; give the folder")
