@@ -29,9 +29,10 @@ class PictureAugmentation:
 
     Args:
         preprocessor: how the pictures were normalised, and how many classes there are.
-        flip: mirror pictures left to right. `random`: half of them, by chance. `alternating`: a
-            picture by chance in the first epoch, and from then on every other time, so that each
-            two epochs show both sides (Jordan 2024, section 3.6).
+        flip: mirror pictures left to right. `random`: half of them, by chance. `alternating`:
+            half of them, told by a hash of their row, in the first epoch, and from then on every
+            picture every other time, so that any two epochs show both sides (Jordan 2024, section
+            3.6).
         crop: show a part of this share of the area at least, 1 being all of it, of a shape from
             3:4 to 4:3 of the picture's, resized (Szegedy et al. 2015, section 6).
         translate: move by up to this many pixels each way; what comes in is reflected.
@@ -39,7 +40,9 @@ class PictureAugmentation:
             picture (Cubuk et al. 2020), by Keras' layers; each of eight parts of a batch has its
             own.
         magnitude: how strongly, 0 to 10.
-        brightness, contrast, saturation: change by up to this share, 0 to below 1.
+        brightness: add up to this share of the range from black to white, or take it away.
+        contrast, saturation: bring pixels nearer to, or farther from, the picture's mean, or their
+            own grey, by up to this share, 0 to below 1.
         cutout: blank a square of this many pixels at a random place (DeVries & Taylor 2017).
         mixup: blend each picture and its target with another's of the batch, by a share from
             Beta(a, a) of this a; 0 for never (Zhang et al. 2018).
@@ -114,14 +117,14 @@ class PictureAugmentation:
             plain = self.preprocessor.denormalise(x)
             plain = _rand_augmented(plain, self.changes, self.randaugment, randoms)
             x = self.preprocessor.normalise(plain)
+        if self.brightness:
+            x += _spread(tf.shape(x)[0], self.brightness, lights) / self.preprocessor.deviation
         if self.contrast:
             mean = tf.reduce_mean(x, axis=[1, 2, 3], keepdims=True)
             x = mean + (x - mean) * (1.0 + _spread(tf.shape(x)[0], self.contrast, contrasts))
         if self.saturation:
             grey = tf.reduce_mean(x, axis=-1, keepdims=True)
             x = grey + (x - grey) * (1.0 + _spread(tf.shape(x)[0], self.saturation, colours))
-        if self.brightness:
-            x += _spread(tf.shape(x)[0], self.brightness, lights) * 2.0
         if self.cutout:
             x = _cut_out(x, self.cutout, holes)
         if self.mixup or self.cutmix:
@@ -163,8 +166,10 @@ def _cropped(x: tf.Tensor, least: float, seed: tf.Tensor) -> tf.Tensor:
     share, shape, top, left = tf.unstack(tf.random.stateless_uniform([4, batch], seed))
     share = least + (1.0 - least) * share
     root = tf.exp((shape - 0.5) * tf.math.log(4.0 / 3.0))  # of a ratio from 3/4 to 4/3
+    # Where one side would be longer than the picture, the other is longer instead.
     height = tf.minimum(tf.sqrt(share) * root, 1.0)
-    width = tf.minimum(tf.sqrt(share) / root, 1.0)
+    width = tf.minimum(share / height, 1.0)
+    height = share / width
     top, left = top * (1.0 - height), left * (1.0 - width)
     boxes = tf.stack([top, left, top + height, left + width], axis=1)
     out = tf.image.crop_and_resize(x, boxes, tf.range(batch), x.shape[1:3])

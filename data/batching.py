@@ -16,8 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from data.errors import DataError
-from data.preprocessing import Encoded, Preprocessor
+from data.preprocessing import Encoded, Preprocessor, encoded_or_refused
 
 Columns = Mapping[str, np.ndarray]
 Batch = tuple[dict[str, tf.Tensor], tf.Tensor]
@@ -68,15 +67,7 @@ class EncodedRecords:
         lengths: list[np.ndarray] = []
         for columns in chunks:
             for part in _slices(columns, 1024):
-                try:
-                    encoded = encode({name: tf.constant(cells) for name, cells in part.items()})
-                except tf.errors.InvalidArgumentError as error:
-                    row = sum(len(some) for some in targets)
-                    reason = str(error).split("\n")[0]
-                    raise DataError(
-                        f"TensorFlow can't encode one of the records {row + 1} to "
-                        f"{row + len(next(iter(part.values())))}: {reason}; leave it out."
-                    ) from error
+                encoded = encoded_or_refused(encode, part)
                 store.add(encoded)
                 targets.append(preprocessor.targets(part))
                 if (some := preprocessor.lengths(encoded)) is not None:
@@ -136,8 +127,10 @@ class _Memory:
         self._parts.append(encoded)
 
     def reader(self) -> Callable[[tf.Tensor], Encoded]:
+        # Taken out as they are joined, so that no more than one name's tensors are held twice.
+        names = list(self._parts[0])
         whole = {
-            name: tf.concat([part[name] for part in self._parts], axis=0) for name in self._parts[0]
+            name: tf.concat([part.pop(name) for part in self._parts], axis=0) for name in names
         }
         return lambda rows: {name: tf.gather(part, rows) for name, part in whole.items()}
 

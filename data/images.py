@@ -4,15 +4,14 @@ preprocessor = fit_image_preprocessor(records, labels, height=32, width=32)
 inputs = preprocessor({"image_bytes": tf.constant([jpeg, png])})  # image: float32 (2, 32, 32, 3)
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
-from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
 
-from data.preprocessing import Encoded, Preprocessor, class_ids
+from data.preprocessing import Encoded, Preprocessor, class_ids, encoded_or_refused
 from data.records import Records, StreamedRecords
 
 Resize = Literal["crop", "pad", "stretch"]
@@ -20,8 +19,9 @@ Resize = Literal["crop", "pad", "stretch"]
 # Pictures of one size up to this are taken as they are; others are resized to LARGE.
 SMALL, LARGE = 96, 224
 EXIF_ORIENTATION = 0x0112
-# Records that are looked at to tell size, channels, mean and deviation.
-LOOKED_AT = 10_000
+# Pictures that mean and deviation are told from, at most: so many, or of so many pixels in all.
+SAMPLED, SAMPLED_PIXELS = 10_000, 2**27
+MOST_PIXELS = 2**26  # of a picture that is decoded, unless there were larger ones in training
 
 
 class ImagePreprocessor(Preprocessor):
@@ -36,6 +36,8 @@ class ImagePreprocessor(Preprocessor):
         resize: how a picture of another shape is made to fit: `crop` what is too long, `pad` what
             is too short with black, or `stretch`.
         mean, deviation: of each channel, between 0 and 1, for normalising.
+        max_pixels: width times height that a picture may have; one with more is an error, and is
+            not decoded, as a small file can unfold to more than the memory holds.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class ImagePreprocessor(Preprocessor):
         resize: Resize = "crop",
         mean: Sequence[float] = (0.0,),
         deviation: Sequence[float] = (1.0,),
+        max_pixels: int = MOST_PIXELS,
     ) -> None:
         super().__init__()
         self.labels = tuple(labels)
@@ -56,6 +59,7 @@ class ImagePreprocessor(Preprocessor):
         self.resize = resize
         self.mean = tuple(mean)
         self.deviation = tuple(deviation)
+        self.max_pixels = max_pixels
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -101,11 +105,16 @@ class ImagePreprocessor(Preprocessor):
             "resize": self.resize,
             "mean": list(self.mean),
             "deviation": list(self.deviation),
+            "max_pixels": self.max_pixels,
         }
         return arguments, {"labels": self.labels}
 
     def _picture(self, contents: tf.Tensor) -> tf.Tensor:
         """One encoded picture as uint8 (height, width, channels)."""
+        message = f"a picture of more than {self.max_pixels} pixels"
+        small = declared_pixels(contents) <= self.max_pixels
+        with tf.control_dependencies([tf.Assert(small, [message])]):
+            contents = tf.identity(contents)
         picture = upright(decode(contents), exif_orientation(contents))
         size = tf.shape(picture)
         fits = (size[0] == self.height) & (size[1] == self.width)
@@ -141,44 +150,111 @@ def fit_image_preprocessor(
     channels: int | None = None,
     resize: Resize = "crop",
     scaling: tuple[Sequence[float], Sequence[float]] | None = None,
+    large: int = LARGE,
 ) -> ImagePreprocessor:
     """The preprocessor that suits some training pictures.
 
-    What is None is told from the first 10,000: the size is theirs if all are of one size of at
-    most 96 pixels, else 224; they are grey if all are; and `scaling`, mean and deviation of the
-    channels, is theirs.
+    What is None is told from them: the size is theirs if all are of one size of at most 96 pixels,
+    else `large` each way; they are grey if all are; and `scaling`, mean and deviation of the
+    channels, is that of up to 10,000, evenly picked.
+
+    Raises:
+        DataError: TensorFlow can't decode a picture.
     """
+    sizes, grey, most = set(), True, MOST_PIXELS
+    for chunk in records.chunks(1000):
+        for contents in chunk.columns["image_bytes"]:
+            size, is_grey = _declared(contents)
+            sizes.add(size)
+            grey &= is_grey
+            most = max(most, size[0] * size[1])
+    own = sizes.pop() if len(sizes) == 1 else (large, large)
+    own_width, own_height = own if max(own) <= SMALL else (large, large)
+    shape = (height or own_height, width or own_width, channels or (1 if grey else 3))
+    if scaling is None:
+        plain = ImagePreprocessor(
+            labels, *shape, resize, (0.0,) * shape[2], (1.0,) * shape[2], most
+        )
+        scaling = _scaling(records, plain)
+    return ImagePreprocessor(labels, *shape, resize, *scaling, max_pixels=most)
+
+
+def _declared(contents: bytes) -> tuple[tuple[int, int], bool]:
+    """Width and height that a picture is shown in, and whether it is grey, by its header."""
     from PIL import Image
 
-    sizes, grey = set(), True
-    for chunk in _first(records):
-        for contents in chunk["image_bytes"]:
-            with Image.open(BytesIO(contents)) as picture:
-                lying = picture.getexif().get(EXIF_ORIENTATION, 1) > 4
-                sizes.add(
-                    picture.size[::-1] if lying and picture.format == "JPEG" else picture.size
-                )
-                grey &= picture.mode in ("1", "L", "LA", "I", "I;16", "I;16B")
-    own = sizes.pop() if len(sizes) == 1 else (LARGE, LARGE)
-    own_width, own_height = own if max(own) <= SMALL else (LARGE, LARGE)
-    shape = (height or own_height, width or own_width, channels or (1 if grey else 3))
-    if scaling:
-        return ImagePreprocessor(labels, *shape, resize, *scaling)
+    with Image.open(BytesIO(contents)) as picture:
+        try:
+            lying = picture.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+        except Exception:  # whatever Pillow stumbles over: the data need not be what they should be
+            lying = False
+        size = picture.size[::-1] if lying and picture.format == "JPEG" else picture.size
+        return size, picture.mode in ("1", "L", "LA", "I", "I;16", "I;16B")
 
-    plain = ImagePreprocessor(labels, *shape, resize, (0.0,) * shape[2], (1.0,) * shape[2])
-    encode = tf.function(plain.encode)
-    count, total, squares = 0, np.zeros(shape[2]), np.zeros(shape[2])
-    for chunk in _first(records):
-        pixels = encode({"image_bytes": tf.constant(chunk["image_bytes"])})["image"].numpy()
-        values = pixels.reshape(-1, shape[2]) / 255.0
-        count += len(values)
-        total += values.sum(axis=0)
-        squares += np.square(values).sum(axis=0)
-    mean = total / count
+
+def _scaling(
+    records: Records | StreamedRecords, plain: ImagePreprocessor
+) -> tuple[list[float], list[float]]:
+    """Mean and deviation of the channels of some of the pictures, between 0 and 1."""
+    count = min(len(records), SAMPLED, max(1, SAMPLED_PIXELS // (plain.height * plain.width)))
+    # Evenly picked, as data is often written class after class.
+    sample = records.take(np.linspace(0, len(records) - 1, count).astype(int))
+    encode = tf.function(plain.encode, reduce_retracing=True)
+    pixels, total, squares = 0, np.zeros(plain.channels), np.zeros(plain.channels)
+    for chunk in sample.chunks(64):
+        values = encoded_or_refused(encode, chunk.columns)["image"].numpy()
+        values = values.reshape(-1, plain.channels).astype(np.int64)
+        pixels += len(values)
+        total += values.sum(axis=0) / 255.0
+        squares += np.square(values).sum(axis=0) / 255.0**2
+    mean = total / pixels
     # A picture of one colour has no deviation, and nothing to be divided by it.
-    deviation = np.sqrt(np.maximum(squares / count - np.square(mean), 1e-4))
-    return ImagePreprocessor(
-        labels, *shape, resize, mean.round(4).tolist(), deviation.round(4).tolist()
+    deviation = np.sqrt(np.maximum(squares / pixels - np.square(mean), 1e-4))
+    return mean.round(4).tolist(), deviation.round(4).tolist()
+
+
+def declared_pixels(contents: tf.Tensor) -> tf.Tensor:
+    """Width times height that an encoded picture, a string scalar, says it has: int64 scalar.
+
+    0 for what is no picture in a known format.
+    """
+    # Padded, as a part that lies beyond the end of a string is an error.
+    start = tf.strings.substr(tf.strings.join([contents, "\0" * 30]), 0, 30)
+    octets = tf.cast(tf.io.decode_raw(start, tf.uint8), tf.int64)
+
+    def number(at: int, length: int, big: bool = False) -> tf.Tensor:
+        weights = [256**index for index in range(length)]
+        return tf.reduce_sum(
+            octets[at : at + length] * tf.constant(weights[:: -1 if big else 1], tf.int64)
+        )
+
+    def jpeg() -> tf.Tensor:
+        height, width, _ = tf.unstack(tf.io.extract_jpeg_shape(contents, tf.int64))
+        return height * width
+
+    def bmp() -> tf.Tensor:
+        height = number(22, 4)
+        return number(18, 4) * tf.minimum(height, 2**32 - height)  # negative is upside down
+
+    def lossless() -> tf.Tensor:
+        bits = number(21, 4)
+        return (bits % 2**14 + 1) * (bits // 2**14 % 2**14 + 1)
+
+    def starts(signature: str, at: int = 0) -> tf.Tensor:
+        return tf.equal(tf.strings.substr(start, at, len(signature)), signature)
+
+    zero = tf.constant(0, tf.int64)
+    return tf.case(
+        [
+            (tf.equal(number(0, 2), 0xD8FF), jpeg),
+            (starts("PNG", 1), lambda: number(16, 4, True) * number(20, 4, True)),
+            (starts("GIF8"), lambda: number(6, 2) * number(8, 2)),
+            (starts("BM"), bmp),
+            (starts("WEBPVP8X", 8), lambda: (number(24, 3) + 1) * (number(27, 3) + 1)),
+            (starts("WEBPVP8L", 8), lossless),
+            (starts("WEBPVP8 ", 8), lambda: number(26, 2) % 2**14 * (number(28, 2) % 2**14)),
+        ],
+        default=lambda: zero,
     )
 
 
@@ -284,7 +360,3 @@ def exif_orientation(contents: tf.Tensor) -> tf.Tensor:
 def _whole(size: tf.Tensor) -> tf.Tensor:
     """A size in pixels, at least one each way."""
     return tf.cast(tf.maximum(tf.round(size), 1.0), tf.int32)
-
-
-def _first(records: Records | StreamedRecords) -> Iterator[dict[str, np.ndarray]]:
-    return (chunk.columns for chunk in islice(records.chunks(1000), LOOKED_AT // 1000))

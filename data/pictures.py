@@ -25,6 +25,7 @@ _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM")
 
 # Bits of a pixel that TensorFlow's decoder takes.
 _BMP_BITS = (8, 24, 32)
+_BMP_COMPRESSIONS = (0, 3)  # none, and colours told apart by masks
 
 # For the whole process, since neither can be set for one thread: `max_pixels` stands in for
 # Pillow's own limit, and what Pillow has to say of a picture it can decode is nobody's concern.
@@ -68,6 +69,8 @@ def problem_with(picture: bytes, max_pixels: int) -> str | None:
                 return "is an animated WebP picture; convert it to PNG"
             if image.format == "BMP" and picture[28] not in _BMP_BITS:
                 return f"is a BMP picture of {picture[28]} bits; convert it to PNG"
+            if image.format == "BMP" and picture[30] not in _BMP_COMPRESSIONS:
+                return "is a compressed BMP picture; convert it to PNG"
             if image.format == "PNG":
                 # Decoding passes over checksums that TensorFlow's decoder insists on.
                 image.verify()

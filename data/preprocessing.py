@@ -5,10 +5,11 @@ keep the dear one: `encode` is computed once a record and cached, `collate` once
 Calling the preprocessor does both, which is what an exported SavedModel does with a request.
 """
 
+import hashlib
 import importlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -82,6 +83,42 @@ class Preprocessor(tf.Module):
         if not issubclass(kind, cls):
             raise DataError(f"{folder}: holds a {name}, not a {cls.__name__}")
         return kind(**arguments)
+
+
+def encoded_or_refused(
+    encode: Callable[[Mapping[str, tf.Tensor]], Encoded], columns: Mapping[str, np.ndarray]
+) -> Encoded:
+    """Raw records, encoded.
+
+    Raises:
+        DataError: TensorFlow refuses one of them, such as a picture that Pillow can read; it says
+            which, by what it begins with, as records do not know where they are from.
+    """
+    record = {name: tf.constant(cells) for name, cells in columns.items()}
+    try:
+        return encode(record)
+    except tf.errors.InvalidArgumentError as error:
+        reason, which = _reason(error), "one of them"
+        for row in range(len(next(iter(columns.values())))):
+            try:
+                encode({name: cells[row : row + 1] for name, cells in record.items()})
+            except tf.errors.InvalidArgumentError as own:
+                reason = _reason(own)
+                which = ", ".join(f"{name} {_named(cells[row])}" for name, cells in columns.items())
+                break
+        raise DataError(
+            f"TensorFlow can't encode a record ({which}): {reason}; leave it out, or save it again."
+        ) from error
+
+
+def _named(cell: Any) -> str:
+    if isinstance(cell, bytes):
+        return f"of {len(cell):,} bytes, MD5 {hashlib.md5(cell, usedforsecurity=False).hexdigest()}"
+    return f"'{str(cell)[:40]}'"
+
+
+def _reason(error: tf.errors.OpError) -> str:
+    return " ".join(str(error.message).split())[:160]
 
 
 def class_ids(labels: Sequence[str], values: np.ndarray) -> np.ndarray:

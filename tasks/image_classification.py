@@ -14,6 +14,8 @@ from tasks.engine.cli import main
 from tasks.engine.task import Task
 from zoo.configs import CnnConfig
 
+LARGEST = {"simple": 64, "airbench": 32}  # what photos are resized to, in pixels
+
 RECIPES = {
     "simple": {
         "train.epochs": 9,
@@ -88,7 +90,8 @@ class Data(Pictures):
     """How strongly `randaugment` does them, 0 to 10."""
 
     brightness: float = 0.0
-    """Change the brightness of training pictures by up to this share, 0 to below 1."""
+    """Make training pictures lighter or darker by up to this share of the range from black to
+    white, 0 to below 1."""
 
     contrast: float = 0.0
     """Change the contrast of training pictures by up to this share, 0 to below 1."""
@@ -165,6 +168,7 @@ class ImageClassification(Task[Data, CnnConfig]):
             channels,
             config.resize,
             scaling,
+            LARGEST.get(config.preset, LARGE),
         )
 
     def augmentation(self, data: Data, preprocessor):

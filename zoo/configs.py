@@ -89,7 +89,7 @@ class CnnConfig:
 
     height: int | None = None
     """Height that pictures are resized to, in pixels; by default 224 for a pretrained net, else the
-    data's own if all are small, else 224."""
+    data's own if all are of one size of at most 96, else 224 (64 for simple, 32 for airbench)."""
 
     width: int | None = None
     """Width that pictures are resized to, in pixels."""
@@ -111,6 +111,8 @@ class CnnConfig:
     default `translate` for airbench, else `one`."""
 
     def __post_init__(self) -> None:
+        if not self.preset:
+            raise PresetError(f"preset is empty; give {', '.join(CNNS)}, or a pretrained one")
         if self.widths is not None and self.preset not in ("simple", "airbench"):
             raise PresetError(f"widths {self.widths}: those of {self.preset} can't be changed")
         if self.widths is not None and (len(self.widths) != 3 or min(self.widths) < 1):

@@ -74,7 +74,13 @@ def scaling(preset: str) -> tuple[list[float], list[float]]:
     known = (folder / "preprocessor.json").exists() or "pretrained_cfg" in _config(folder, preset)
     converter = None
     if known:
-        converter = keras_hub.layers.ImageConverter.from_preset(str(folder))
+        try:
+            converter = keras_hub.layers.ImageConverter.from_preset(str(folder))
+        except Exception as error:  # as above
+            raise PresetError(
+                f"{preset}: how its pictures were scaled can't be read "
+                f"({downloads.one_line(error)[:200]}); copy the whole folder again"
+            ) from error
     if converter is None or converter.scale is None or converter.offset is None:
         mean, deviation = map(list, IMAGENET)
         return mean, deviation

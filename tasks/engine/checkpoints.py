@@ -30,10 +30,17 @@ class Checkpoints(keras.callbacks.Callback):
         monitor: the key of the logs that picks the best.
         mode: whether `max` or `min` of it is best.
         patience: stop after this many epochs without a better one; None to go on.
+        since: the epochs from which patience counts, such as those with a frozen model.
     """
 
     def __init__(
-        self, run: Run, history: History, monitor: str, mode: str, patience: int | None
+        self,
+        run: Run,
+        history: History,
+        monitor: str,
+        mode: str,
+        patience: int | None,
+        since: int = 0,
     ) -> None:
         super().__init__()
         self._run = run
@@ -41,6 +48,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._monitor = monitor
         self._mode = mode
         self._patience = patience
+        self._since = since
         self._copy: keras.Model | None = None
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
@@ -54,12 +62,13 @@ class Checkpoints(keras.callbacks.Callback):
             # In the same file, so that weights and epoch can't disagree.
             with zipfile.ZipFile(path, "a") as archive:
                 archive.writestr(_EPOCH, str(epoch + 1))
-        if self._patience is not None and epoch + 1 - best >= self._patience:
+        if self._patience is not None and epoch + 1 - max(best, self._since) >= self._patience:
             self.model.stop_training = True
 
     def _save_best(self) -> None:
         if self._copy is None:
             self._copy = type(self.model).from_config(in_float32(self.model.get_config()))
+            self._copy.trainable = True  # whatever was frozen here
         copy_weights(self.model, self._copy)
         with atomic_path(self._run.best) as path:
             self._copy.save(path)

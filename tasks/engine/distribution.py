@@ -22,6 +22,11 @@ def make_strategy(train: Train) -> tf.distribute.Strategy:
             )
         return tf.distribute.get_strategy()
     devices = _replica_devices(train.replicas, len(gpus))
+    if train.batch_size % len(devices):
+        raise UsageError(
+            f"--train.batch_size {train.batch_size}: must be a multiple of the {len(devices)} "
+            "replicas, which share each batch"
+        )
     if train.accumulate > 1 and len(devices) > 1:
         raise UsageError(
             "--train.accumulate works on one replica only (Keras can't update inside a condition "

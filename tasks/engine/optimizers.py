@@ -232,6 +232,23 @@ class SGD(_FewPasses, keras.optimizers.SGD):
         }
 
 
+@keras.saving.register_keras_serializable(package="tasks")
+class Muon(keras.optimizers.Muon):
+    """Keras' Muon (Jordan et al. 2024), also for the kernels of convolutions, each as the matrix
+    (height x width x inputs, outputs); Keras' own leaves these to AdamW."""
+
+    def _should_use_adamw(self, variable: Any) -> bool:
+        is_convolution = len(variable.shape) == 4
+        return not is_convolution and super()._should_use_adamw(variable)
+
+    def _muon_update_step(self, gradient: Any, variable: Any, lr: Any, m: Any) -> None:
+        self.assign_add(m, gradient + m * (self.momentum - 1))
+        ahead = gradient + self.momentum * m if self.nesterov else m
+        matrix = tf.reshape(ahead, [-1, variable.shape[-1]])
+        update = self.lr_adjust(lr * self.zeropower_via_newtonschulz5(matrix, self.ns_steps))
+        self.assign_sub(variable, tf.reshape(update, variable.shape))
+
+
 def make_optimizer(train: Train, steps: int) -> keras.optimizers.Optimizer:
     """The optimizer that the options name, for a training of so many steps."""
     common: dict[str, Any] = {
@@ -253,7 +270,7 @@ def make_optimizer(train: Train, steps: int) -> keras.optimizers.Optimizer:
             **common,
         )
     if train.optimizer == "muon":
-        return keras.optimizers.Muon(exclude_layers=["classifier"], **common)
+        return Muon(exclude_layers=["classifier"], **common)
     return AdamW(**common)
 
 

@@ -36,8 +36,8 @@ class Train:
     """Share of the steps in which the learning rate rises from zero, 0 to 1."""
 
     optimizer: Literal["adamw", "sgd", "muon"] = "adamw"
-    """`sgd` has Nesterov's momentum; `muon` (Jordan 2024) is Keras': for matrices, with AdamW for
-    the rest, convolutions and the classifier included. All decay weights decoupled."""
+    """`sgd` has Nesterov's momentum; `muon` (Jordan 2024) is for matrices and convolutions, with
+    AdamW for the rest, embeddings and the classifier included. All decay weights decoupled."""
 
     momentum: float = 0.9
     """Of `sgd`: the share of the last update in the next, 0 to below 1."""
@@ -105,6 +105,16 @@ class Train:
             profiled_steps(self.profile)
         for name in ("warmup", "label_smoothing", "momentum"):
             _require(name, getattr(self, name), "from 0 to below 1", lambda value: 0 <= value < 1)
+        if self.accumulate > 1 and self.optimizer == "sgd" and self.lookahead:
+            raise UsageError(
+                f"--train.accumulate {self.accumulate} can't be had with --train.lookahead "
+                f"{self.lookahead}; give --train.lookahead 0, or a larger --train.batch_size"
+            )
+        if self.optimizer != "sgd" and self.learning_rate > 0.5:
+            raise UsageError(
+                f"--train.learning_rate {self.learning_rate} is one for sgd; {self.optimizer} "
+                "needs much less, such as 0.001"
+            )
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from tasks.engine.tensorboard import TensorBoard, write_augmented
 
 AnyRecords = Records | StreamedRecords
 
-LARGEST_IN_MEMORY = 2**32  # bytes of encoded records
+LARGEST_IN_MEMORY = 2**31  # bytes of encoded records; twice that while they are put together
 
 
 def fit(
@@ -51,19 +51,17 @@ def fit(
     done = finished_epochs(run)
     history = run.history()[:done]
     monitor = f"val_{objective.monitor}" if splits.validation else objective.monitor
-    stopped = _out_of_patience(history, monitor, objective.mode, train.patience)
-    if done >= train.epochs or (stopped and done > train.freeze_epochs):
+    if done >= train.epochs or _out_of_patience(history, monitor, objective.mode, train):
+        shutil.rmtree(run.cache, ignore_errors=True)
         return history
 
     batches = training_batches(
         splits.train, preprocessor, train, shuffle_buffer, augmentation, run.cache
     )
-    if not done and (augmentation or hasattr(model, "adapt")):
-        inputs, _ = next(iter(batches(0)))
-        if augmentation:
-            write_augmented(run.logs / "train", inputs)
-        if hasattr(model, "adapt"):
-            model.adapt(inputs)
+    if not done and augmentation:
+        write_augmented(run.logs / "train", next(iter(batches(0)))[0])
+    if not done and hasattr(model, "adapt"):
+        model.adapt(_some(splits.train, preprocessor))
     validation = None
     if splits.validation:
         validation = evaluation_batches(splits.validation, preprocessor, train.batch_size)[0]
@@ -80,18 +78,23 @@ def fit(
             restore(model, run)
         first = max(done, phase.start)
         if first == phase.end:
+            if train.ema is not None:  # which is how a `fit` ends
+                model.optimizer.finalize_variable_values(model.trainable_variables)
             continue
+        last = phase.end == train.epochs
         callbacks: list[keras.callbacks.Callback] = [
             EpochSeeds(),
             EpochLogs(len(splits.train)),
             TensorBoard(
                 run.logs,
                 batch_size=train.batch_size,
-                hparams=hparams,
-                inputs=batches(first).element_spec[0],
-                profile=train.profile,
+                hparams=hparams if last else None,
+                inputs=batches(first).element_spec[0] if first == 0 else None,
+                profile=train.profile if first == done else None,
             ),
-            Checkpoints(run, history, monitor, objective.mode, phase.train.patience),
+            Checkpoints(
+                run, history, monitor, objective.mode, phase.train.patience, since=phase.start
+            ),
         ]
         if train.ema is not None:
             callbacks.insert(0, keras.callbacks.SwapEMAWeights())  # validation sees the averages
@@ -128,6 +131,7 @@ def _phases(train: Train) -> list[_Phase]:
             epochs=head,
             learning_rate=train.head_learning_rate,
             schedule="constant",
+            warmup=0.0,
             patience=None,
         )
         phases.append(_Phase(0, head, True, options))
@@ -135,6 +139,13 @@ def _phases(train: Train) -> list[_Phase]:
         options = replace(train, epochs=train.epochs - head)
         phases.append(_Phase(head, train.epochs, False, options))
     return phases
+
+
+def _some(records: AnyRecords, preprocessor: Preprocessor, count: int = 2048) -> Any:
+    """Model inputs of a few records, evenly picked, as they are without augmentation."""
+    picked = np.linspace(0, len(records) - 1, min(count, len(records))).astype(int)
+    columns = next(records.take(picked).chunks(count)).columns
+    return preprocessor({name: tf.constant(column) for name, column in columns.items()})
 
 
 def training_batches(
@@ -152,9 +163,8 @@ def training_batches(
         augmentation: changes each batch, of records that are encoded once.
         cache: a folder for encoded records of one shape that would take too much memory.
     """
-    each = preprocessor.encoded_bytes()
-    if isinstance(records, Records) or each is not None:
-        large = each is not None and each * len(records) > LARGEST_IN_MEMORY
+    if isinstance(records, Records) or preprocessor.encoded_bytes() is not None:
+        large = _is_large(records, preprocessor)
         chunks = (chunk.columns for chunk in records.chunks())
         encoded = EncodedRecords(chunks, preprocessor, cache if large else None)
         return partial(encoded.training, train.batch_size, train.seed, augmentation=augmentation)
@@ -168,11 +178,17 @@ def training_batches(
     )
 
 
+def _is_large(records: AnyRecords, preprocessor: Preprocessor) -> bool:
+    """Whether encoded records of one shape would take too much memory."""
+    each = preprocessor.encoded_bytes()
+    return each is not None and each * len(records) > LARGEST_IN_MEMORY
+
+
 def evaluation_batches(
     records: AnyRecords, preprocessor: Preprocessor, batch_size: int
 ) -> tuple[tf.data.Dataset, np.ndarray]:
     """Every record once as batches of (inputs, targets); and which record each row is."""
-    if isinstance(records, Records):
+    if isinstance(records, Records) and not _is_large(records, preprocessor):
         return EncodedRecords([records.columns], preprocessor).evaluation(batch_size)
     dataset = streamed_evaluation(records.chunks, preprocessor, batch_size)
     # Keras warns about data that ran out unless it knows when it will.
@@ -260,7 +276,8 @@ def _decays(variable: keras.Variable) -> bool:
     return len(variable.shape) > 1 and variable.name == "kernel"
 
 
-def _out_of_patience(history: History, monitor: str, mode: str, patience: int | None) -> bool:
-    if patience is None or not history:
+def _out_of_patience(history: History, monitor: str, mode: str, train: Train) -> bool:
+    if train.patience is None or len(history) <= train.freeze_epochs:
         return False
-    return len(history) - best_epoch(history, monitor, mode) >= patience
+    best = best_epoch(history, monitor, mode)
+    return len(history) - max(best, train.freeze_epochs) >= train.patience

@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from data.errors import DataError
 from data.images import (
     ImagePreprocessor,
+    declared_pixels,
     decode,
     exif_orientation,
     fit_image_preprocessor,
@@ -438,6 +440,65 @@ def test_targets_are_the_labels_positions():
 )
 def test_size_and_channels_are_those_of_the_pictures(files, shape):
     assert fit_image_preprocessor(records(*files), LABELS).shape == shape
+
+
+def test_all_pictures_are_looked_at_where_the_first_are_grey():
+    grey = [file(noise(channels=3, seed=seed), mode="L") for seed in range(1500)]
+    assert fit_image_preprocessor(records(*grey, file(noise())), LABELS).shape == (9, 13, 3)
+
+
+def test_an_orientation_that_is_no_number_is_none():
+    exif = Image.Exif()
+    exif[0x0112] = "upside down"
+    assert fit_image_preprocessor(records(file(noise(), "JPEG", exif=exif)), LABELS).height == 9
+
+
+FORMATS = {
+    "JPEG": [{}, {"quality": 30, "progressive": True}],
+    "PNG": [{}],
+    "GIF": [{}],
+    "BMP": [{}],
+    "WEBP": [{}, {"lossless": True}, {"exif": b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0"}],
+}
+
+
+@given(st.sampled_from(sorted(FORMATS)), st.integers(1, 700), st.integers(1, 700), st.data())
+@settings(max_examples=60, deadline=None)
+def test_every_format_declares_its_size(format, height, width, data):
+    options = data.draw(st.sampled_from(FORMATS[format]))
+    contents = file(np.zeros((height, width, 3), "uint8"), format, **options)
+    assert declared_pixels(tf.constant(contents)).numpy() == height * width
+
+
+@pytest.mark.parametrize("contents", [b"", b"BM", b"RIFF", b"GIF89a", b"text", b"\x89PNG"])
+def test_what_is_no_picture_declares_nothing(contents):
+    assert declared_pixels(tf.constant(contents)).numpy() == 0
+
+
+@pytest.mark.parametrize("format", sorted(FORMATS))
+def test_a_bomb_is_refused_before_it_is_decoded(format):
+    contents = file(np.zeros((300, 400, 3), "uint8"), format)
+    for most, refused in ((300 * 400 - 1, True), (300 * 400, False)):
+        preprocessor = ImagePreprocessor(LABELS, 8, 8, max_pixels=most)
+        encode = tf.function(preprocessor.encode)
+        if refused:
+            with pytest.raises(tf.errors.InvalidArgumentError, match="more than 119999 pixels"):
+                encode({"image_bytes": tf.constant([contents])})
+        else:
+            encode({"image_bytes": tf.constant([contents])})
+
+
+def test_larger_training_pictures_raise_the_limit(monkeypatch):
+    monkeypatch.setattr("data.images.MOST_PIXELS", 100)
+    preprocessor = fit_image_preprocessor(records(file(noise(20, 30)), file(noise())), LABELS)
+    assert preprocessor.max_pixels == 600
+
+
+def test_a_picture_that_only_pillow_can_read_is_told_by_its_bytes():
+    contents = bytearray(file(noise(), "BMP", mode="L"))
+    contents[30] = 1  # says that it is compressed
+    with pytest.raises(DataError, match=f"image_bytes of {len(contents):,} bytes, MD5 [0-9a-f]+"):
+        fit_image_preprocessor(records(file(noise()), bytes(contents)), LABELS)
 
 
 def test_what_is_given_is_not_told_from_the_pictures():

@@ -4,6 +4,7 @@ import base64
 import gzip
 import io
 import json
+import struct
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -229,6 +230,9 @@ def bad_pictures() -> dict[str, tuple[bytes, str]]:
     """Pictures that can't be used, and what is said about each."""
     broken = bytearray(noise("PNG"))
     broken[5000] ^= 1
+    runs = struct.pack("<2sIHHI", b"BM", 0, 0, 0, 62)  # of 2x2 pixels, run-length encoded
+    runs += struct.pack("<IiiHHIIiiII", 40, 2, 2, 1, 8, 1, 0, 0, 0, 2, 0)
+    runs += bytes(8) + b"\2\0\0\0\2\1\0\1"
     return {
         "empty": (b"", "is empty"),
         "text": (b"no picture at all", "is not a picture"),
@@ -240,6 +244,7 @@ def bad_pictures() -> dict[str, tuple[bytes, str]]:
         "checksum": (bytes(broken), "is truncated or corrupt ("),
         "gif": (noise("GIF")[:-400], "is truncated or corrupt ("),
         "bmp": (noise("BMP")[:-400], "is truncated or corrupt ("),
+        "compressed bmp": (runs, "is a compressed BMP picture; convert it to PNG"),
         "webp": (noise("WEBP")[:-400], "is truncated or corrupt ("),
         "bomb": (encoded(size=(100, 101)), "has 100x101 pixels, more than --data.max_pixels 10000"),
     }

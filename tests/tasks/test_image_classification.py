@@ -241,12 +241,12 @@ def first_kernel(path: Path) -> np.ndarray:
     return next(w for w in model.backbone.weights if w.path.endswith("conv1_conv/kernel")).numpy()
 
 
-@pytest.mark.parametrize("killed_after", [1, 2])
+@pytest.mark.parametrize(("killed_after", "more"), [(1, ["--train.ema", 0.9]), (2, [])])
 def test_a_pretrained_net_is_frozen_and_then_is_not_and_a_killed_run_goes_on(
-    tmp_path, pretrained, killed_after
+    tmp_path, pretrained, killed_after, more
 ):
     data = write_photos(tmp_path / "photos", 40)
-    options = ["--data.train", data, "--model.preset", pretrained, *FINE_TUNING]
+    options = ["--data.train", data, "--model.preset", pretrained, *FINE_TUNING, *more]
     options += ["--data.mixup", 0.2, "--data.cutmix", 1.0, "--data.randaugment", 1]
     from tasks.engine.checkpoints import Checkpoints
 
@@ -316,6 +316,7 @@ def test_freezing_what_starts_from_random_weights_is_refused(tmp_path, capsys):
         ("data.saturation", 1, "must be from 0 to below 1"),
         ("data.mixup", -1, "must be at least 0"),
         ("data.cutout", 17, "pictures are 16x16 pixels"),
+        ("train.learning_rate", 1.5, "is one for sgd; adamw needs much less"),
         ("model.preset", "resnet19", "no preset or folder 'resnet19'"),
     ],
 )

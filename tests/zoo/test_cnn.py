@@ -483,3 +483,22 @@ def two_replicas():
     # The default, collective ops, can't tell two strategies of one process apart.
     reduction = tf.distribute.ReductionToOneDevice()
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], cross_device_ops=reduction)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_frozen_backbone_normalises_by_its_averages_and_keeps_them(preset):
+    model = tiny(preset)
+    model.backbone.trainable = False
+    before = [weight.numpy() for weight in model.weights]
+    images = {"image": pictures()}
+    np.testing.assert_allclose(model(images, training=True), model(images), atol=1e-5)
+    for old, new in zip(before, model.weights, strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_a_batch_of_no_pictures_leaves_the_averages_as_they_are():
+    layer = BatchNorm()
+    layer(np.random.randn(4, 3, 3, 5).astype("float32"), training=True)
+    before = layer.moving_mean.numpy()
+    layer(np.zeros((0, 3, 3, 5), "float32"), training=True)
+    np.testing.assert_allclose(layer.moving_mean, before, rtol=1e-5)

@@ -133,6 +133,16 @@ def test_a_classifier_of_a_preset_explains_itself_and_is_saved_whole(preset, tmp
     np.testing.assert_allclose(again(images), model(images), atol=1e-6)
 
 
+@pytest.mark.parametrize("contents", ["", "{}", "[]"])
+def test_a_damaged_scaling_is_refused_in_one_line(preset, tmp_path, contents):
+    folder = tmp_path / "damaged"
+    shutil.copytree(preset[0], folder)
+    (folder / "preprocessor.json").write_text(contents)
+    with pytest.raises(PresetError, match="how its pictures were scaled can't be read") as error:
+        scaling(str(folder))
+    assert "\n" not in str(error.value)
+
+
 def damage(folder, what: str) -> None:
     if what == "no weights":
         (folder / "model.weights.h5").unlink()
@@ -176,6 +186,7 @@ def test_an_unknown_name_says_what_there_is():
     [
         ({"preset": "resnet18", "widths": [4, 8, 8]}, "those of resnet18 can't be changed"),
         ({"preset": "resnet_18_imagenet", "channels": 1}, "was trained on colour"),
+        ({"preset": ""}, "preset is empty"),
     ],
 )
 def test_options_that_a_net_does_not_have_are_refused(options, said):

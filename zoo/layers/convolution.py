@@ -51,7 +51,7 @@ class BatchNorm(keras.layers.Layer):
         x = tf.cast(x, self.compute_dtype)
         beta = tf.convert_to_tensor(self.beta) * self.scale
         scale = tf.fill(tf.shape(beta), self.scale)
-        if not training:
+        if not (training and self.trainable):  # when frozen as well, as Keras' own
             mean, variance = map(tf.convert_to_tensor, (self.moving_mean, self.moving_variance))
             # The running averages are folded into one factor and one shift a channel.
             factor = tf.math.rsqrt(variance + self.epsilon) * self.scale
@@ -67,6 +67,8 @@ class BatchNorm(keras.layers.Layer):
             is_training=True,
         )
         for moving, new in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            # A replica may get no picture of a last batch, and then has no statistics either.
+            new = tf.where(tf.shape(x)[0] > 0, new, moving)
             moving.assign(moving * self.momentum + new * (1.0 - self.momentum))
         return y
 
@@ -216,7 +218,9 @@ class Whitening(keras.layers.Layer):
         self.built = True
 
     def adapt(self, images: np.ndarray) -> None:
-        """Computes the kernel from float pictures, (count, height, width, channels)."""
+        """Computes the kernel from float pictures, (count, height, width, channels): from as many
+        as have 2**22 pixels."""
+        images = images[: max(1, 2**22 // (images.shape[1] * images.shape[2]))]
         patches = tf.image.extract_patches(
             tf.cast(images, tf.float32),
             [1, self.size, self.size, 1],

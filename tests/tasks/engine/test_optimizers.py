@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tasks.engine.optimizers import SGD, AdamW, make_optimizer, schedule
+from tasks.engine.errors import UsageError
+from tasks.engine.optimizers import SGD, AdamW, Muon, make_optimizer, schedule
 from tasks.engine.options import Train
 
 SHAPES = {"kernel": (4, 3), "bias": (3,)}
@@ -329,7 +330,6 @@ def test_options_make_the_optimizer_they_name():
             lookahead=5,
             weight_decay=0.1,
             clip_norm=None,
-            accumulate=2,
             ema=0.9,
         ),
         steps=40,
@@ -337,16 +337,43 @@ def test_options_make_the_optimizer_they_name():
     assert type(sgd) is SGD
     assert (sgd.momentum, sgd.nesterov, sgd.bias_scale) == (0.8, True, 64.0)
     assert (sgd.lookahead, sgd.total_steps, sgd.weight_decay) == (5, 40, 0.1)
-    assert (sgd.global_clipnorm, sgd.gradient_accumulation_steps) == (None, 2)
+    assert (sgd.global_clipnorm, sgd.gradient_accumulation_steps) == (None, None)
     assert (sgd.use_ema, sgd.ema_momentum) == (True, 0.9)
     rate = schedule("triangular", 0.5, 8, 40).get_config()
     assert sgd._learning_rate.get_config() == rate
     adamw, muon = (make_optimizer(Train(optimizer=name), 40) for name in ("adamw", "muon"))
     assert type(adamw) is AdamW
-    assert type(muon) is keras.optimizers.Muon
+    assert type(muon) is Muon
     for optimizer in (adamw, muon):
         assert (optimizer.weight_decay, optimizer.global_clipnorm) == (0.01, 1.0)
         assert not optimizer.use_ema and optimizer.gradient_accumulation_steps is None
+
+
+def test_accumulated_gradients_are_refused_with_lookahead():
+    with pytest.raises(UsageError, match=r"--train\.accumulate 2 can.t be had with"):
+        Train(optimizer="sgd", accumulate=2, lookahead=5)
+    assert make_optimizer(Train(optimizer="sgd", accumulate=2), 4).gradient_accumulation_steps == 2
+
+
+def test_muon_takes_a_convolution_as_a_matrix_and_leaves_the_rest_as_keras_does():
+    shapes = {"kernel": (3, 3, 4, 8), "matrix": (36, 8), "classifier": (8, 2), "beta": (8,)}
+    random = np.random.RandomState(0)
+    start = {name: random.randn(*shape).astype("float32") for name, shape in shapes.items()}
+    start["matrix"] = start["kernel"].reshape(36, 8)
+    results = []
+    for kind in (Muon, keras.optimizers.Muon):
+        variables = [keras.Variable(value, name=name) for name, value in start.items()]
+        optimizer = kind(0.01, weight_decay=0.1, exclude_layers=["classifier"])
+        steps = np.random.RandomState(1)
+        for _ in range(4):
+            grads = {name: steps.randn(*shape).astype("float32") for name, shape in shapes.items()}
+            grads["matrix"] = grads["kernel"].reshape(36, 8)
+            optimizer.apply(list(map(tf.constant, grads.values())), variables)
+        results.append(dict(zip(shapes, (v.numpy() for v in variables), strict=True)))
+    ours, keras_own = results
+    np.testing.assert_allclose(ours["kernel"].reshape(36, 8), ours["matrix"], rtol=1e-5)
+    for name in ("matrix", "classifier", "beta"):
+        np.testing.assert_allclose(ours[name], keras_own[name], rtol=1e-5)
 
 
 def two_replicas():
