@@ -26,7 +26,7 @@ RECIPES = {
         "data.translate": 1,
     },
     # Jordan 2024 (arXiv 2404.00498), listing 4; its rates are for sums over a batch, these for
-    # means, and its decay goes through the momentum.
+    # means, and its decay goes through the momentum. It decays biases as well.
     "airbench": {
         "train.epochs": 10,
         "train.batch_size": 1024,
@@ -38,6 +38,7 @@ RECIPES = {
         "train.bias_scale": 64.0,
         "train.lookahead": 5,
         "train.weight_decay": 0.009,
+        "train.decay_biases": True,
         "train.clip_norm": None,
         "train.label_smoothing": 0.2,
         "data.flip": "alternating",

@@ -62,7 +62,14 @@ class ImageClassifier(keras.Model):
         self.views = views
         self.dropout = layers.Dropout(dropout, dtype="float32", name="dropout")
         self.classifier = layers.Dense(
-            num_classes, use_bias=scale == 1.0, dtype="float32", name="classifier"
+            num_classes,
+            use_bias=scale == 1.0,
+            # PyTorch's, where logits are scaled as in a recipe from there.
+            kernel_initializer="glorot_uniform"
+            if scale == 1.0
+            else keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform"),
+            dtype="float32",
+            name="classifier",
         )
         self.classifier.build((None, backbone.output_shape[-1]))
         self.built = True

@@ -52,6 +52,9 @@ class Train:
     weight_decay: float = 0.01
     """Decoupled weight decay, on weight matrices only: not on biases, norms and embeddings."""
 
+    decay_biases: bool = False
+    """Decay biases and norms, too."""
+
     clip_norm: float | None = 1.0
     """Scale gradients down to this global norm; null for no clipping."""
 

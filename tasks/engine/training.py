@@ -254,7 +254,7 @@ def compile_model(
     """Compiles the model for a training with these options."""
     optimizer = make_optimizer(train, train.epochs * steps_per_epoch)
     optimizer.exclude_from_weight_decay(
-        var_list=[v for v in model.trainable_variables if not _decays(v)]
+        var_list=[v for v in model.trainable_variables if not _decays(v, train.decay_biases)]
     )
     if isinstance(optimizer, SGD):
         optimizer.take_along([v for v in model.non_trainable_variables if _averages(v)])
@@ -271,9 +271,10 @@ def _averages(variable: keras.Variable) -> bool:
     return variable.name in ("moving_mean", "moving_variance")
 
 
-def _decays(variable: keras.Variable) -> bool:
-    """Whether weight decay applies: to weight matrices, not to biases, norms or embeddings."""
-    return len(variable.shape) > 1 and variable.name == "kernel"
+def _decays(variable: keras.Variable, biases: bool) -> bool:
+    """Whether weight decay applies: to weight matrices, not to embeddings, nor, unless they are
+    asked for, to biases and norms."""
+    return variable.name == "kernel" if len(variable.shape) > 1 else biases
 
 
 def _out_of_patience(history: History, monitor: str, mode: str, train: Train) -> bool:
