@@ -8,6 +8,8 @@ import tensorflow as tf
 from tasks.engine.errors import UsageError
 from tasks.engine.optimizers import SGD, AdamW, Muon, make_optimizer, schedule
 from tasks.engine.options import Train
+from tasks.engine.task import Objective
+from tasks.engine.training import compile_model
 
 SHAPES = {"kernel": (4, 3), "bias": (3,)}
 
@@ -380,3 +382,16 @@ def two_replicas():
     # The default, collective ops, can't tell two strategies of one process apart.
     reduction = tf.distribute.ReductionToOneDevice()
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], cross_device_ops=reduction)
+
+
+@pytest.mark.parametrize("biases", [False, True])
+def test_biases_decay_only_where_they_are_asked_to(biases):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, bias_initializer="ones")])
+    train = Train(optimizer="sgd", schedule="constant", warmup=0.0, decay_biases=biases)
+    objective = Objective(keras.losses.MeanSquaredError(), [], assessment=None)
+    compile_model(model, objective, train, steps_per_epoch=1)
+    kernel, bias = (variable.numpy() for variable in model.trainable_variables)
+    model.optimizer.apply([tf.zeros((4, 3)), tf.zeros(3)], model.trainable_variables)
+    after = [variable.numpy() for variable in model.trainable_variables]
+    assert (np.abs(after[0]) < np.abs(kernel)).all()
+    assert ((after[1] < bias) == biases).all()
