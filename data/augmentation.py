@@ -36,7 +36,7 @@ class PictureAugmentation:
         crop: show a part of this share of the area at least, 1 being all of it, of a shape from
             3:4 to 4:3 of the picture's, resized (Szegedy et al. 2015, section 6).
         translate: move by up to this many pixels each way; what comes in is reflected.
-        randaugment: do this many things out of eleven (such as rotate, shear, equalise) to each
+        randaugment: do this many things out of eleven (such as rotate, shear, posterise) to each
             picture (Cubuk et al. 2020), by Keras' layers; each of eight parts of a batch has its
             own.
         magnitude: how strongly, 0 to 10.
@@ -103,9 +103,9 @@ class PictureAugmentation:
         Returns:
             The same; with mixup or cutmix, targets are float32 shares, (batch, classes).
         """
-        seeds = iter(tf.unstack(tf.random.split(tf.cast(seed, tf.int32), 9)))
-        x = inputs["image"]
+        seeds = tf.unstack(tf.random.split(tf.cast(seed, tf.int32), 9))
         flips, crops, moves, randoms, lights, contrasts, colours, holes, mixes = seeds
+        x = inputs["image"]
         if self.flip != "none":
             x = _mirrored(x, self._which(tf.shape(x)[0], rows, epoch, flips))
         if self.crop < 1:

@@ -11,6 +11,7 @@ The table's files are kept in the folder that the environment variable ZOO_CACHE
 
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -22,7 +23,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zoo.errors import PresetError
 
@@ -113,6 +114,19 @@ def find(preset: str, family: str) -> Path:
             "for a model on Hugging Face"
         )
     return keras_hub_folder(preset, family)
+
+
+def read_json(path: Path, preset: str) -> dict[str, Any]:
+    """What a JSON file holds; nothing if there is no such file."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (ValueError, OSError) as error:
+        raise PresetError(f"{preset}: can't read {path.name} ({error}); copy it again") from error
+    if not isinstance(content, dict):
+        raise PresetError(f"{preset}: {path.name} does not hold a JSON object; copy it again")
+    return content
 
 
 def cache_folder() -> Path:

@@ -7,7 +7,6 @@ A preset is a name in the project's table of pretrained weights (`minilm`), a fo
 or KerasHub format, `hf://OWNER/NAME`, or the name of a KerasHub preset.
 """
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,13 +93,15 @@ def load_vocabulary(preset: str) -> Vocabulary:
     if _is_keras_hub(config):
         tokens = _lines(folder / _KERAS_HUB_VOCABULARY, preset)
         # KerasHub never strips accents by default, but the vocabularies it converted were made so.
-        options = {**_json(folder / "tokenizer.json", preset).get("config", {})}
+        options = {**downloads.read_json(folder / "tokenizer.json", preset).get("config", {})}
         options.pop("strip_accents", None)
     else:
-        tokenizer = _json(folder / "tokenizer.json", preset)
+        tokenizer = downloads.read_json(folder / "tokenizer.json", preset)
         file = folder / "vocab.txt"
         tokens = _lines(file, preset) if file.is_file() else _word_pieces(tokenizer, preset)
-        options = _hugging_face_options(tokenizer, _json(folder / "tokenizer_config.json", preset))
+        options = _hugging_face_options(
+            tokenizer, downloads.read_json(folder / "tokenizer_config.json", preset)
+        )
 
     if absent := [token for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]") if token not in tokens]:
         raise PresetError(
@@ -179,7 +180,7 @@ def _check(folder: Path, preset: str) -> None:
 
 def _config(folder: Path, preset: str) -> dict[str, Any]:
     """The model's config in either format, once it is sure to be a BERT's."""
-    config = _json(folder / "config.json", preset)
+    config = downloads.read_json(folder / "config.json", preset)
     if not config:
         raise PresetError(
             f"{preset}: there is no config.json; give a folder in Hugging Face or KerasHub format"
@@ -274,19 +275,6 @@ def _fitted(
             f"({'x'.join(map(str, shape))}); use the weights and the config of one model"
         )
     return value.reshape(shape)
-
-
-def _json(path: Path, preset: str) -> dict[str, Any]:
-    """What a JSON file holds; nothing if there is no such file."""
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (ValueError, OSError) as error:
-        raise PresetError(f"{preset}: can't read {path.name} ({error}); copy it again") from error
-    if not isinstance(content, dict):
-        raise PresetError(f"{preset}: {path.name} does not hold a JSON object; copy it again")
-    return content
 
 
 def _lines(path: Path, preset: str) -> tuple[str, ...]:

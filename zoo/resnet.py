@@ -8,8 +8,8 @@ A preset is the name of a ResNet of KerasHub, a folder in KerasHub's or timm's f
 `hf://OWNER/NAME`. A net gives the mean of its last map over places, (batch, width).
 """
 
-import json
 from pathlib import Path
+from typing import Any
 
 import keras
 import keras_hub
@@ -108,14 +108,9 @@ def _resolve(preset: str) -> Path:
     return folder
 
 
-def _config(folder: Path, preset: str) -> dict:
-    try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))
-    except FileNotFoundError:
-        config = None
-    except (ValueError, OSError) as error:
-        raise PresetError(f"{preset}: can't read config.json ({error}); copy it again") from error
-    if not isinstance(config, dict):
+def _config(folder: Path, preset: str) -> dict[str, Any]:
+    config = downloads.read_json(folder / "config.json", preset)
+    if not config:
         raise PresetError(
             f"{preset}: there is no config.json; give a folder in KerasHub's or timm's format"
         )

@@ -82,6 +82,7 @@ def fit(
                 model.optimizer.finalize_variable_values(model.trainable_variables)
             continue
         last = phase.end == train.epochs
+        data = batches(first)
         callbacks: list[keras.callbacks.Callback] = [
             EpochSeeds(),
             EpochLogs(len(splits.train)),
@@ -89,7 +90,7 @@ def fit(
                 run.logs,
                 batch_size=train.batch_size,
                 hparams=hparams if last else None,
-                inputs=batches(first).element_spec[0] if first == 0 else None,
+                inputs=data.element_spec[0] if first == 0 else None,
                 profile=train.profile if first == done else None,
             ),
             Checkpoints(
@@ -99,7 +100,7 @@ def fit(
         if train.ema is not None:
             callbacks.insert(0, keras.callbacks.SwapEMAWeights())  # validation sees the averages
         model.fit(
-            batches(first),
+            data,
             steps_per_epoch=steps_per_epoch,
             epochs=phase.end,
             initial_epoch=first,
@@ -144,8 +145,12 @@ def _phases(train: Train) -> list[_Phase]:
 def _some(records: AnyRecords, preprocessor: Preprocessor, count: int = 2048) -> Any:
     """Model inputs of a few records, evenly picked, as they are without augmentation."""
     picked = np.linspace(0, len(records) - 1, min(count, len(records))).astype(int)
-    columns = next(records.take(picked).chunks(count)).columns
-    return preprocessor({name: tf.constant(column) for name, column in columns.items()})
+    # In parts, as a chunk ends before its bytes are too many.
+    parts = [
+        preprocessor({name: tf.constant(column) for name, column in chunk.columns.items()})
+        for chunk in records.take(picked).chunks(count)
+    ]
+    return {name: tf.concat([part[name] for part in parts], axis=0) for name in parts[0]}
 
 
 def training_batches(
