@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from data.errors import DataError
+
 SAMPLES = Path(__file__).parent / "samples"
 
 
@@ -68,3 +70,95 @@ class Pictures(Tables):
     max_pixels: int = 2**26
     """Pixels (width times height) that a picture may have at most. One with more is a bad row, and
     is not decoded: a small file can unfold to more than the memory holds."""
+
+
+@dataclass(frozen=True)
+class TimeSeries(Tables):
+    """The data: time series, a time step a row; in a long table, of several series.
+
+    Rows may be in any order and in several files. They are sorted by time and put on a regular grid
+    of time steps. All series are held in memory, whatever `memory_limit_mb` and `shuffle_buffer`.
+    """
+
+    validation_fraction: float = 0.1
+    """Share of the training data's time held out for validation when none is named, 0 to 0.5: what
+    comes just before the test part."""
+
+    on_bad_row: Literal["error", "skip"] = "error"
+    """What to do with a row whose time stamp, series or number can't be read, or that has too many
+    or too few fields: stop and say which, or leave it out, which makes a gap, and count it."""
+
+    time_column: str = "time"
+    """The column of the time stamps: ISO 8601 ("2016-07-01 00:00:00", "2016-07", "2016"; without a
+    zone they are UTC), seconds or milliseconds since 1970, years, or Parquet's timestamps."""
+
+    targets: list[str] | str | None = None
+    """The columns to forecast: several, or one text with commas: "OT,HUFL". All columns of numbers
+    that no other option names when not given."""
+
+    series_column: str | None = None
+    """The column that says which series a row belongs to; a single series when not given."""
+
+    covariates: list[str] | str | None = None
+    """Columns of numbers that help to forecast and are known up to now only, such as weather."""
+
+    known: list[str] | str | None = None
+    """Columns of numbers that are known in the future too, such as holidays or planned prices."""
+
+    static: list[str] | str | None = None
+    """Columns of numbers or words that stay the same in a series, such as a shop's region."""
+
+    frequency: str = "auto"
+    """How far apart time steps are, as pandas names it: "h", "15min", "D", "W", "MS" (months), "QS"
+    (quarters), "YS" (years); auto takes the most common difference."""
+
+    fill: Literal["error", "forward", "interpolate", "zero"] = "forward"
+    """What to do about time steps that are absent and cells that are empty, NaN or infinite: stop
+    and say which, take the value before (at the start, the first), draw a line between the values
+    around, or take 0. All that is filled is counted."""
+
+    split: Literal["fractions", "ett_hour", "ett_minute"] = "fractions"
+    """What is held out: the latest `validation_fraction` and `test_fraction` of the time, or what
+    the ETT benchmark does: after 12 months of 30 days 4 for validation and 4 for test, of data by
+    the hour or by 15 minutes; the rest is left out (Zhou et al. 2021, arXiv 2012.07436)."""
+
+    test_fraction: float = 0.2
+    """Share of the training data's time held out for test when no test data is named, 0 to 0.5: the
+    latest part."""
+
+    calendar: bool = True
+    """Whether the model is told the time of day, week and year."""
+
+    season: int | None = None
+    """Time steps in a season, for the seasonal-naive baseline and MASE; by default those of a day
+    (24 for hours), of a week for days, of a year for weeks (52), months (12) and quarters (4)."""
+
+    backtest_folds: int = 0
+    """Parts that the test part is cut into, each forecast by a model trained on all before it; 0 to
+    50, 0 for no such backtest."""
+
+    def __post_init__(self) -> None:
+        for name in ("validation_fraction", "test_fraction"):
+            self._require(name, 0 <= getattr(self, name) <= 0.5, "from 0 to 0.5")
+        self._require("season", self.season is None or self.season >= 1, "at least 1")
+        self._require("backtest_folds", 0 <= self.backtest_folds <= 50, "from 0 to 50")
+        options: dict[str, str] = {}
+        for option in ("time_column", "series_column", "targets", "covariates", "known", "static"):
+            for column in self.names(option):
+                if column in options:
+                    raise DataError(
+                        f"--data.{option} names the column '{column}', as --data.{options[column]} "
+                        "does; name each column once."
+                    )
+                options[column] = option
+
+    def names(self, option: str) -> list[str]:
+        """The columns that an option names: a text is split at its commas."""
+        value = getattr(self, option)
+        if isinstance(value, str) and not option.endswith("_column"):
+            value = [name.strip() for name in value.split(",")]
+        return [name for name in ([value] if isinstance(value, str) else value or []) if name]
+
+    def _require(self, name: str, holds: bool, what: str) -> None:
+        if not holds:
+            raise DataError(f"--data.{name} {getattr(self, name)}: must be {what}")

@@ -14,11 +14,11 @@ hold one number a row and are split just as exactly.
 """
 
 import glob
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from itertools import groupby
 from pathlib import Path
-from typing import NoReturn
 
 from data.errors import DataError
 from data.fields import Field, clip
@@ -130,7 +130,7 @@ class TableSource:
         bad = BadRows()
         for table, fields in self._requested([paths] if isinstance(paths, str) else paths):
             for part in scan([table], fields, REQUESTS, bad):
-                self._tolerate(bad)
+                tolerate(bad, self._options)
                 if len(part.records):
                     yield part.records
 
@@ -179,29 +179,13 @@ class TableSource:
 
     def _open(self, paths: str | list[str], split: str) -> list[Table]:
         """The tables that some paths mean; `split` is the one that `tfds:NAME` does."""
-        options = self._options
-        tables: list[Table] = []
-        for path in [paths] if isinstance(paths, str) else paths:
-            if path.startswith(PREFIX):
-                tables.append(TfdsTable(path, split))
-            elif path == SAMPLE:
-                if split != "train":
-                    raise DataError(
-                        "sample is training data, of which a test part is held out by itself; "
-                        f"name a file with --data.{split}, or leave it out."
-                    )
-                if self._sample is None:
-                    raise DataError("This task has no sample; name data with --data.train FILE.")
-                tables.append(self._table(self._sample, Tables(), name=SAMPLE))
-            else:
-                tables += [self._table(file, options) for file in _expand(path)]
-        return tables
+        return open_tables(self._options, paths, split, self._sample, self._table)
 
-    def _table(self, path: str, options: Tables, name: str = "") -> Table:
+    def _table(self, path: str, options: Tables, name: str) -> Table:
         """The table in a file, or in a folder of class folders if the task has pictures."""
         image, label = self._column("image"), self._column("label")
         if image and label and Path(path).is_dir():
-            return FolderTable(path, name or path, image, label)
+            return FolderTable(path, name, image, label)
         if image and is_picture(path) and options.format == "auto":
             raise DataError(
                 f"{path} is a single picture; name a folder that has a folder of pictures for each "
@@ -214,12 +198,12 @@ class TableSource:
     ) -> Records | StreamedRecords:
         """All good rows of the tables, in memory or streamed by their size."""
         fields = self._present(tables, require_labels)
-        source = _describe(tables)
+        source = describe(tables)
         size = sum(table.size() + picture_bytes(table, fields) for table in tables)
         fits = size <= self._options.memory_limit_mb * 2**20
         bad = BadRows()
         records = (load if fits else stream)(tables, fields, source, bad)
-        self._tolerate(bad)
+        tolerate(bad, self._options)
         if not len(records):
             skipped = f" but {bad.count} bad rows that were skipped" if bad.count else ""
             raise DataError(f"{source} has no records{skipped}; give a file that has some.")
@@ -234,27 +218,9 @@ class TableSource:
         for table in tables:
             columns = table.columns()
             for key, field in list(fields.items()):
-                count = columns.count(field.column)
-                if count > 1:
-                    raise DataError(
-                        f"{table.name}: {count} columns are named '{field.column}'; give each a "
-                        "name of its own."
-                    )
-                if count == 0 and field.required:
-                    _raise_no_column(table, columns, field)
-                if count == 0:
+                if not has_column(table, columns, field):
                     del fields[key]
         return fields
-
-    def _tolerate(self, bad: BadRows) -> None:
-        """Raises the first bad row, unless the user chose to skip such rows."""
-        if bad.count and self._options.on_bad_row == "error":
-            more = bad.count - 1
-            others = f", and {more} more bad row{'s' * (more > 1)}" if more else ""
-            raise DataError(
-                f"{bad.first}{others}; mend the data, or leave such rows out with "
-                "--data.on_bad_row skip."
-            )
 
     def _classes(self, train: Records | StreamedRecords, key: str) -> list[str]:
         """The labels of the training data, of which there must be two."""
@@ -293,12 +259,80 @@ class TableSource:
                     )
 
 
-def _raise_no_column(table: Table, columns: list[str], field: Field) -> NoReturn:
-    names = ", ".join(clip(column) for column in columns)
-    hint = f" Name yours with {field.option}." if field.option else ""
-    if isinstance(table, CsvTable) and table.header:
-        hint += " (If the first row is a record: --data.header false.)"
-    raise DataError(f"{table.name}: no column '{field.column}'; the columns are: {names}.{hint}")
+def _open_file(path: str, options: Tables, name: str) -> Table:
+    return open_table(path, options.format, options.header, name)
+
+
+def open_tables(
+    options: Tables,
+    paths: str | list[str],
+    split: str,
+    sample: str | None,
+    open_file: Callable[[str, Tables, str], Table] = _open_file,
+) -> list[Table]:
+    """The tables that some paths mean.
+
+    Args:
+        options: say the files' format.
+        paths: paths, globs, `tfds:NAME[/SPLIT]` or `sample`.
+        split: "train", "validation" or "test"; the one that `tfds:NAME` means.
+        sample: the path of the file that `sample` means, if there is one.
+        open_file: opens a file by its path, the options, and the name it has in messages.
+    """
+    tables: list[Table] = []
+    for path in [paths] if isinstance(paths, str) else paths:
+        if path.startswith(PREFIX):
+            tables.append(TfdsTable(path, split))
+        elif path == SAMPLE:
+            if split != "train":
+                raise DataError(
+                    "sample is training data, of which a test part is held out by itself; "
+                    f"name a file with --data.{split}, or leave it out."
+                )
+            if sample is None:
+                raise DataError("This task has no sample; name data with --data.train FILE.")
+            tables.append(open_file(sample, Tables(), SAMPLE))
+        else:
+            tables += [open_file(file, options, file) for file in _expand(path)]
+    return tables
+
+
+def tolerate(bad: BadRows, options: Tables) -> None:
+    """Raises the first bad row, unless the user chose to skip such rows."""
+    if bad.count and options.on_bad_row == "error":
+        more = bad.count - 1
+        others = f", and {more} more bad row{'s' * (more > 1)}" if more else ""
+        raise DataError(
+            f"{bad.first}{others}; mend the data, or leave such rows out with "
+            "--data.on_bad_row skip."
+        )
+
+
+def has_column(table: Table, columns: list[str], field: Field) -> bool:
+    """Whether a table has a field's column, once; raises if it doesn't but must."""
+    count = columns.count(field.column)
+    if count > 1:
+        raise DataError(
+            f"{table.name}: {count} columns are named '{field.column}'; give each a name of its "
+            "own."
+        )
+    if count == 0 and field.required:
+        names = ", ".join(clip(column) for column in columns)
+        close = get_close_matches(field.column, columns, 1)
+        meant = f" (did you mean '{clip(close[0])}'?)" if close else ""
+        hint = f" Name yours with {field.option}." if field.option else ""
+        if isinstance(table, CsvTable) and table.header:
+            hint += " (If the first row is a record: --data.header false.)"
+        raise DataError(
+            f"{table.name}: no column '{field.column}'{meant}; the columns are: {names}.{hint}"
+        )
+    return count == 1
+
+
+def describe(tables: Sequence[Table]) -> str:
+    """What messages call some tables together."""
+    more = len(tables) - 1
+    return tables[0].name + (f" and {more} more file{'s' * (more > 1)}" if more else "")
 
 
 def _expand(pattern: str) -> list[str]:
@@ -320,11 +354,6 @@ def _pictures(folder: str) -> list[str]:
     if not files:
         raise DataError(f"{folder} has no pictures ({', '.join(EXTENSIONS)}); name another folder.")
     return files
-
-
-def _describe(tables: Sequence[Table]) -> str:
-    more = len(tables) - 1
-    return tables[0].name + (f" and {more} more file{'s' * (more > 1)}" if more else "")
 
 
 def _listed(labels: Collection[str]) -> str:

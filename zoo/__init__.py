@@ -13,8 +13,11 @@ _HOMES = {
     "BertEncoder": "zoo.backbone",
     "BertClassifierConfig": "zoo.configs",
     "CnnConfig": "zoo.configs",
+    "ForecasterConfig": "zoo.configs",
     "ImageClassifier": "zoo.cnn",
     "PresetError": "zoo.errors",
+    "SequenceClassifier": "zoo.lstm",
+    "SequenceClassifierConfig": "zoo.configs",
     "Vocabulary": "zoo.presets",
     "bert_classifier": "zoo.bert",
     "image_classifier": "zoo.cnn",
@@ -22,6 +25,7 @@ _HOMES = {
     "load_model": "zoo.saving",
     "load_vocabulary": "zoo.presets",
     "resolve": "zoo.presets",
+    "sequence_classifier": "zoo.lstm",
 }
 
 __all__ = list(_HOMES)

@@ -1,6 +1,6 @@
 """What each zoo model is made from: frozen dataclasses, importable without TensorFlow."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from zoo.errors import PresetError
@@ -134,3 +134,159 @@ class CnnConfig:
     def origin(self) -> str:
         """What training starts from, in words."""
         return f"the preset {self.start}" if self.start else f"random weights, {self.preset}"
+
+
+@dataclass(frozen=True)
+class RecurrentConfig:
+    """A stack of recurrent layers."""
+
+    cell: Literal["lstm", "gru"] = "lstm"
+    """LSTM (Hochreiter & Schmidhuber 1997) or GRU (Cho et al. 2014)."""
+
+    layers: int = 2
+    """Recurrent layers, one on top of another."""
+
+    units: int = 128
+    """Width of each layer, and in each direction."""
+
+    bidirectional: bool = False
+    """Read sequences from both ends."""
+
+    dropout: float = 0.0
+    """Share of the values dropped between layers and before the head in training, 0 to 1."""
+
+    input_dropout: float = 0.0
+    """Share of the first layer's inputs dropped in training, the same ones at each step (Gal &
+    Ghahramani 2016), 0 to 1."""
+
+    recurrent_dropout: float = 0.0
+    """Share of the state dropped from step to step in training, 0 to 1. It can't be had from
+    cuDNN's kernel, nor from the fast one on a CPU."""
+
+    residual: bool = False
+    """Add each layer's input to its output, from the second layer on."""
+
+    layer_norm: bool = False
+    """Normalise each layer's output (Ba et al. 2016)."""
+
+    pooling: Literal["last", "mean", "max", "attention"] = "last"
+    """How the outputs of all steps become one: the last one's (in each direction), their mean or
+    maximum, or a mean weighted by attention (Yang et al. 2016, equations 5 to 7)."""
+
+    def __post_init__(self) -> None:
+        for name in ("layers", "units"):
+            if getattr(self, name) < 1:
+                raise PresetError(f"{name} {getattr(self, name)}: must be at least 1")
+        for name in ("dropout", "input_dropout", "recurrent_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise PresetError(f"{name} {getattr(self, name)}: must be from 0 to below 1")
+
+    @property
+    def start(self) -> str | None:
+        """Recurrent models start from random weights."""
+        return None
+
+    @property
+    def origin(self) -> str:
+        """What training starts from, in words."""
+        return f"random weights, {self.layers} x {self.units} {self.cell}"
+
+
+@dataclass(frozen=True)
+class SequenceClassifierConfig(RecurrentConfig):
+    """A recurrent classifier of token sequences or of sequences of numbers."""
+
+    layers: int = 1
+    """Recurrent layers, one on top of another."""
+
+    bidirectional: bool = True
+    """Read sequences from both ends."""
+
+    dropout: float = 0.5
+    """Share of the values dropped between layers and before the head in training, 0 to 1."""
+
+    input_dropout: float = 0.2
+    """Share of the first layer's inputs dropped in training, the same ones at each step (Gal &
+    Ghahramani 2016), 0 to 1."""
+
+    pooling: Literal["last", "mean", "max", "attention"] = "max"
+    """How the outputs of all steps become one: the last one's (in each direction), their mean or
+    maximum, or a mean weighted by attention (Yang et al. 2016, equations 5 to 7)."""
+
+    tokens: Literal["word", "character", "byte", "wordpiece"] = "word"
+    """What texts are cut into: words and punctuation, characters, bytes, or pieces of words that
+    are learned from the training texts."""
+
+    vocabulary_size: int = 20_000
+    """Words, characters or pieces that are told apart, the most frequent ones."""
+
+    embedding: int = 128
+    """Width of the tokens' vectors."""
+
+    word_dropout: float = 0.0
+    """Share of the tokens that training makes unknown, 0 to 1."""
+
+    lowercase: bool = True
+    """Lower-case texts."""
+
+    max_length: int = 256
+    """Longest sequence in steps; longer ones are cut at the end."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("vocabulary_size", "embedding", "max_length"):
+            if getattr(self, name) < 1:
+                raise PresetError(f"{name} {getattr(self, name)}: must be at least 1")
+        if not 0 <= self.word_dropout < 1:
+            raise PresetError(f"word_dropout {self.word_dropout}: must be from 0 to below 1")
+
+
+@dataclass(frozen=True)
+class ForecasterConfig(RecurrentConfig):
+    """A recurrent forecaster of all steps at once, beside a linear one."""
+
+    window: int = 96
+    """Steps of history that a forecast is made from."""
+
+    horizon: int = 24
+    """Steps that are forecast."""
+
+    quantiles: list[float] = field(default_factory=lambda: [0.1, 0.9])
+    """Quantiles that are forecast beside the mean, each between 0 and 1; [] for none."""
+
+    linear: bool = True
+    """Add a linear forecast, DLinear (Zeng et al. 2023), so that the recurrent layers learn only
+    what it can't; as in LSTNet (Lai et al. 2018, section 3.5)."""
+
+    reversible_norm: bool = False
+    """Normalise each window by its own mean and deviation, and give them back to the forecast (Kim
+    et al. 2022): for series that drift."""
+
+    recurrent_steps: int | None = None
+    """The latest steps of the window that the recurrent layers read; by default all."""
+
+    units: int = 64
+    """Width of each layer, and in each direction."""
+
+    layers: int = 1
+    """Recurrent layers, one on top of another."""
+
+    dropout: float = 0.3
+    """Share of the values dropped between layers and before the head in training, 0 to 1."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("window", "horizon"):
+            if getattr(self, name) < 1:
+                raise PresetError(f"{name} {getattr(self, name)}: must be at least 1")
+        if not all(0 < q < 1 for q in self.quantiles) or self.quantiles != sorted(
+            set(self.quantiles)
+        ):
+            raise PresetError(
+                f"quantiles {self.quantiles}: must rise and be between 0 and 1, such as [0.1, 0.9]"
+            )
+        if self.recurrent_steps is not None and not 1 <= self.recurrent_steps <= self.window:
+            raise PresetError(
+                f"recurrent_steps {self.recurrent_steps}: must be from 1 to the window, "
+                f"{self.window}"
+            )

@@ -1,11 +1,34 @@
 """Devices: the tf.distribute strategy that trains, and the precision that suits the machine."""
 
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import tensorflow as tf
 
 from tasks.engine.errors import UsageError
 from tasks.engine.options import Train
+
+
+def one_thread_an_op() -> None:
+    """Lets several ops run at once, each on one thread, instead of one on all of them.
+
+    It suits models of many small ops in a row, such as recurrent ones. Nothing happens once
+    TensorFlow has started, and where there are GPUs.
+    """
+    threading = tf.config.threading
+    if tf.config.list_physical_devices("GPU"):
+        return
+    with suppress(RuntimeError):  # TensorFlow has started
+        threads = threading.get_inter_op_parallelism_threads() or processors()
+        threading.set_intra_op_parallelism_threads(1)
+        threading.set_inter_op_parallelism_threads(threads)
+
+
+def processors() -> int:
+    """The processors that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def make_strategy(train: Train) -> tf.distribute.Strategy:

@@ -1,6 +1,5 @@
 """Evaluation: what a model answers to records whose answers are known, and how good that is."""
 
-import os
 import platform
 import sys
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import tensorflow as tf
 
 from data.preprocessing import Preprocessor
 from data.tables import Records
+from tasks.engine.distribution import processors
 from tasks.engine.training import AnyRecords, evaluation_batches
 
 # A streamed data set shows its mistakes and samples from this many first records.
@@ -61,7 +61,7 @@ def environment(precision: str, strategy: tf.distribute.Strategy) -> dict[str, A
         **{name.replace("-", "_"): version(name) for name in packages},
         "platform": platform.platform(),
         "devices": devices,
-        "cpu_count": tf.config.threading.get_intra_op_parallelism_threads() or _cpus(),
+        "cpu_count": processors(),
         "precision": precision,
         "strategy": type(strategy).__name__,
         "replicas": strategy.num_replicas_in_sync,
@@ -73,8 +73,3 @@ def _in_order(rows: np.ndarray, order: np.ndarray) -> np.ndarray:
     in_order = np.empty_like(rows)
     in_order[order] = rows
     return in_order
-
-
-def _cpus() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -70,6 +70,7 @@ class Task(Generic[Data, Model]):
 
     name: ClassVar[str]  # as in `python -m tasks.NAME`
     requests: ClassVar[str] = "a .csv, .tsv, .jsonl or .parquet file, or text or JSON lines"
+    one_thread_an_op: ClassVar[bool] = False  # as suits models of many small ops in a row
     data_options: ClassVar[type]
     model_options: ClassVar[type]
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from data.preprocessing import Preprocessor
 from data.tables import Splits
-from tasks.engine.distribution import make_precision, make_strategy
+from tasks.engine.distribution import make_precision, make_strategy, one_thread_an_op
 from tasks.engine.errors import UsageError
 from tasks.engine.evaluation import Evaluation, environment, evaluate, features
 from tasks.engine.export import export
@@ -43,6 +43,8 @@ def train(task: Task, config: Config) -> None:
         )
     if config.train.deterministic:
         tf.config.experimental.enable_op_determinism()
+    if task.one_thread_an_op:
+        one_thread_an_op()
     strategy = make_strategy(config.train)
     precision = make_precision(config.train)
     keras.config.set_dtype_policy(precision)

@@ -248,7 +248,7 @@ def test_two_replicas_train_as_those_norms_of_half_a_batch():
 def test_a_convolutions_gradient_is_tensorflows(channels, size, accelerated, monkeypatch):
     calls = []
     plain = convolution._convolve
-    monkeypatch.setattr(convolution, "_accelerated", lambda: accelerated)
+    monkeypatch.setattr(convolution, "accelerated", lambda: accelerated)
     monkeypatch.setattr(convolution, "_convolve", lambda *args: calls.append(1) or plain(*args))
     layer, x = Conv3x3(6), pictures(2, size, channels)
     layer.build(x.shape)

@@ -10,6 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from zoo.layers.devices import accelerated
+
 Shape = tuple[Any, ...]  # sizes of axes; None for that of the batch
 
 
@@ -138,7 +140,7 @@ class Conv3x3(keras.layers.Layer):
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         kernel = tf.cast(tf.convert_to_tensor(self.kernel), x.dtype)
         height, width, channels = x.shape[1:]
-        products = training and height * width <= 64 and channels >= 128 and not _accelerated()
+        products = training and height * width <= 64 and channels >= 128 and not accelerated()
         return _convolve(x, kernel) if products else tf.nn.conv2d(x, kernel, 1, "SAME")
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
@@ -177,10 +179,6 @@ def _convolve(x: tf.Tensor, kernel: tf.Tensor):
         return dx, tf.reshape(tf.stack(parts), kernel.shape)
 
     return tf.nn.conv2d(x, kernel, 1, "SAME"), gradient
-
-
-def _accelerated() -> bool:
-    return any(device.device_type != "CPU" for device in tf.config.list_logical_devices())
 
 
 @keras.saving.register_keras_serializable(package="zoo")

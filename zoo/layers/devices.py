@@ -1,0 +1,8 @@
+"""What the machine has, for layers that work in another way on a CPU."""
+
+import tensorflow as tf
+
+
+def accelerated() -> bool:
+    """Whether there is a GPU or TPU."""
+    return any(device.device_type != "CPU" for device in tf.config.list_logical_devices())
