@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from data.preprocessing import Encoded, Preprocessor, encoded_or_refused
+from data.preprocessing import Encoded, Preprocessor, encoded_or_refused, raw_tensors
 
 Columns = Mapping[str, np.ndarray]
 Batch = tuple[dict[str, tf.Tensor], tf.Tensor]
@@ -48,7 +48,55 @@ class Augmentation(Protocol):
 WINDOW = 32
 
 
-class EncodedRecords:
+class Batches:
+    """Records of which batches are made by their rows; subclasses say how many, and what a batch
+    of them is."""
+
+    lengths: np.ndarray | None = None
+    """Each record's length, if records differ in it; those of like length share a batch."""
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def collate(self, rows: tf.Tensor) -> Batch:
+        """The (inputs, targets) of these rows, int64 (batch,), by TensorFlow ops."""
+        raise NotImplementedError
+
+    def training(
+        self,
+        batch_size: int,
+        seed: int,
+        first_epoch: int = 0,
+        augmentation: Augmentation | None = None,
+    ) -> tf.data.Dataset:
+        """Endless batches of (inputs, targets), epoch after epoch, beginning with `first_epoch`."""
+        lengths = tf.constant(np.zeros(len(self)) if self.lengths is None else self.lengths)
+
+        def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
+            order = epoch_order(lengths, batch_size, seed, epoch)
+            batches = tf.data.Dataset.from_tensor_slices(order).batch(batch_size).enumerate()
+            return batches.map(lambda index, rows: (rows, epoch, index))
+
+        def batch(rows: tf.Tensor, epoch: tf.Tensor, index: tf.Tensor) -> Batch:
+            inputs, targets = self.collate(rows)
+            if augmentation is None:
+                return inputs, targets
+            own = tf.random.fold_in(tf.stack([tf.cast(seed, tf.int64), epoch]), index)
+            return augmentation(inputs, targets, rows, epoch, own)
+
+        return _parallel(_epochs(first_epoch).flat_map(epoch_batches), batch)
+
+    def evaluation(self, batch_size: int) -> tuple[tf.data.Dataset, np.ndarray]:
+        """Each record once, shortest first, as batches of (inputs, targets); and which record each
+        row is."""
+        order = np.arange(len(self))
+        if self.lengths is not None:
+            order = np.argsort(self.lengths, kind="stable")
+        rows = tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
+        return _parallel(rows, self.collate), order
+
+
+class EncodedRecords(Batches):
     """Records encoded once by a preprocessor, in memory or, where all are of one shape, on disk.
 
     Args:
@@ -80,40 +128,7 @@ class EncodedRecords:
     def __len__(self) -> int:
         return len(self.targets)
 
-    def training(
-        self,
-        batch_size: int,
-        seed: int,
-        first_epoch: int = 0,
-        augmentation: Augmentation | None = None,
-    ) -> tf.data.Dataset:
-        """Endless batches of (inputs, targets), epoch after epoch, beginning with `first_epoch`."""
-        lengths = tf.constant(np.zeros(len(self)) if self.lengths is None else self.lengths)
-
-        def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
-            order = epoch_order(lengths, batch_size, seed, epoch)
-            batches = tf.data.Dataset.from_tensor_slices(order).batch(batch_size).enumerate()
-            return batches.map(lambda index, rows: (rows, epoch, index))
-
-        def batch(rows: tf.Tensor, epoch: tf.Tensor, index: tf.Tensor) -> Batch:
-            inputs, targets = self._collate(rows)
-            if augmentation is None:
-                return inputs, targets
-            own = tf.random.fold_in(tf.stack([tf.cast(seed, tf.int64), epoch]), index)
-            return augmentation(inputs, targets, rows, epoch, own)
-
-        return _parallel(_epochs(first_epoch).flat_map(epoch_batches), batch)
-
-    def evaluation(self, batch_size: int) -> tuple[tf.data.Dataset, np.ndarray]:
-        """Each record once, shortest first, as batches of (inputs, targets); and which record each
-        row is."""
-        order = np.arange(len(self))
-        if self.lengths is not None:
-            order = np.argsort(self.lengths, kind="stable")
-        rows = tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
-        return _parallel(rows, self._collate), order
-
-    def _collate(self, rows: tf.Tensor) -> Batch:
+    def collate(self, rows: tf.Tensor) -> Batch:
         return self._preprocessor.collate(self._gather(rows)), tf.gather(self._targets, rows)
 
 
@@ -195,7 +210,7 @@ def streamed_training(
         # Of this function's graph: with a global seed of 0, `shuffle` would compare ours with 0.
         tf.random.set_seed(1)
         shuffled = records.shuffle(shuffle_buffer, seed=mixed, reshuffle_each_iteration=False)
-        windows = shuffled.batch(WINDOW * batch_size).enumerate()
+        windows = _batched(shuffled, WINDOW * batch_size).enumerate()
         return windows.flat_map(lambda index, window: window_batches(mixed + index, *window))
 
     def window_batches(
@@ -221,7 +236,7 @@ def streamed_evaluation(
 ) -> tf.data.Dataset:
     """Each record once, in file order, as batches of (inputs, targets)."""
     names = sorted(next(iter(chunks())).columns)
-    batches = _from_chunks(chunks, preprocessor, names).batch(batch_size)
+    batches = _batched(_from_chunks(chunks, preprocessor, names), batch_size)
     return _parallel(batches, lambda columns, targets: (preprocessor(columns), targets))
 
 
@@ -273,17 +288,26 @@ def _epochs(first: int) -> tf.data.Dataset:
 def _from_chunks(
     chunks: Callable[[], Iterator[Any]], preprocessor: Preprocessor, names: list[str]
 ) -> tf.data.Dataset:
-    def generate() -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
+    def generate() -> Iterator[tuple[dict[str, tf.Tensor], tf.Tensor]]:
         for chunk in chunks():
             columns = {name: chunk.columns[name] for name in names}
-            yield columns, preprocessor.targets(columns)
+            yield raw_tensors(columns), tf.constant(preprocessor.targets(columns))
 
-    first_columns, first_targets = next(generate())
-    signature = tf.nest.map_structure(
-        lambda part: tf.TensorSpec([None, *part.shape[1:]], tf.as_dtype(tf.constant(part).dtype)),
-        (first_columns, first_targets),
-    )
+    def spec(part: tf.Tensor) -> tf.TensorSpec:
+        # All but the last dimension of sequences may differ from chunk to chunk.
+        known = part.shape[1:][-1:]
+        return tf.TensorSpec([None] * (part.ndim - len(known)) + known, part.dtype)
+
+    signature = tf.nest.map_structure(spec, next(generate()))
     return tf.data.Dataset.from_generator(generate, output_signature=signature).unbatch()
+
+
+def _batched(records: tf.data.Dataset, size: int) -> tf.data.Dataset:
+    """Batches; sequences of a batch are filled up with NaN to one length."""
+    fill = tf.nest.map_structure(
+        lambda spec: np.nan if spec.dtype.is_floating else None, records.element_spec
+    )
+    return records.padded_batch(size, padding_values=fill)
 
 
 def _slices(columns: Columns, size: int) -> Iterator[dict[str, np.ndarray]]:

@@ -126,9 +126,6 @@ class TimeSeries(Tables):
     """Share of the training data's time held out for test when no test data is named, 0 to 0.5: the
     latest part."""
 
-    calendar: bool = True
-    """Whether the model is told the time of day, week and year."""
-
     season: int | None = None
     """Time steps in a season, for the seasonal-naive baseline and MASE; by default those of a day
     (24 for hours), of a week for days, of a year for weeks (52), months (12) and quarters (4)."""

@@ -5,6 +5,7 @@ Both kinds have the same protocol: `len`, `chunks`, `take`, `labels`, `skipped` 
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -19,13 +20,16 @@ class Records:
     """Records in memory: equally long columns."""
 
     columns: dict[str, np.ndarray]
-    """Record key -> array of objects (str or bytes) or of float32."""
+    """Record key -> array of objects (str, bytes, or float32 arrays) or of float32."""
 
     skipped: int = 0
     """Bad rows left out."""
 
     source: str = ""
     """What to call the records in messages and reports."""
+
+    facts: ClassVar[dict[str, Any]] = {}
+    """What else is worth saying of all the data."""
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ()))
@@ -40,11 +44,14 @@ class Records:
         return replace(self, skipped=0)
 
     def chunks(self, size: int = CHUNK) -> Iterator["Records"]:
-        """Consecutive parts of at most `size` records and about 64 MiB of bytes."""
+        """Consecutive parts of at most `size` records and about 64 MiB of bytes and arrays."""
         weights = [0] * len(self)
         for column in self.columns.values():
-            if len(column) and isinstance(column[0], bytes):
-                weights = [weight + len(cell) for weight, cell in zip(weights, column, strict=True)]
+            if len(column) and isinstance(column[0], bytes | np.ndarray):
+                sizes = (
+                    cell.nbytes if isinstance(cell, np.ndarray) else len(cell) for cell in column
+                )
+                weights = [weight + size for weight, size in zip(weights, sizes, strict=True)]
         for part in bounded(weights, size):
             yield self.take(part)
 
@@ -56,6 +63,8 @@ class Records:
 
 class StreamedRecords:
     """Records that stay in their files: each call of `chunks` reads the files once more."""
+
+    facts: ClassVar[dict[str, Any]] = {}
 
     def __init__(
         self,

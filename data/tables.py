@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from data.errors import DataError
 from data.fields import Field, clip
@@ -31,6 +32,10 @@ from data.records import CHUNK, Records, StreamedRecords, label_counts
 from data.splits import hold_out
 from data.tfds import PREFIX, TfdsTable
 
+if TYPE_CHECKING:  # for TensorFlow takes seconds to import
+    from data.preprocessing import Preprocessor
+    from data.windows import Windows
+
 __all__ = ["Field", "Records", "Splits", "StreamedRecords", "TableSource", "label_counts"]
 
 SAMPLE = "sample"
@@ -42,9 +47,9 @@ REQUESTS = 256
 class Splits:
     """The data of a run."""
 
-    train: Records | StreamedRecords
-    validation: Records | StreamedRecords | None = None
-    test: Records | StreamedRecords | None = None
+    train: "Records | StreamedRecords | Windows"
+    validation: "Records | StreamedRecords | Windows | None" = None
+    test: "Records | StreamedRecords | Windows | None" = None
 
 
 class TableSource:
@@ -95,6 +100,7 @@ class TableSource:
     def read(
         self,
         paths: str | list[str],
+        preprocessor: "Preprocessor | None" = None,
         *,
         require_labels: bool = True,
         labels: Collection[str] | None = None,
@@ -103,18 +109,26 @@ class TableSource:
 
         Args:
             paths: as in the data options; `tfds:NAME` means its test split.
+            preprocessor: the model's, which says what labels it knows.
             require_labels: False lets label columns be absent and their cells be empty ("").
             labels: the labels that a model knows; any other is an error.
         """
         tables = self._open(paths, "test")
         records = self._read(tables, require_labels)
+        labels = getattr(preprocessor, "labels", labels)
         if labels is not None:
             for key, field in self._fields.items():
                 if field.kind == "label":
                     self._check_labels(records, tables, key, labels)
         return records
 
-    def requests(self, paths: str | list[str]) -> Iterator[Records]:
+    def folds(self) -> Sequence[Splits]:
+        """None: a backtest is for what has an order in time."""
+        return ()
+
+    def requests(
+        self, paths: str | list[str], preprocessor: "Preprocessor | None" = None
+    ) -> Iterator[Records]:
         """Reads raw records to predict from, as they come, at most 256 at a time.
 
         CSV, TSV, JSONL, Parquet and TFRecord by the file's ending, with the task's columns, of
@@ -126,6 +140,7 @@ class TableSource:
 
         Args:
             paths: files, globs, and for pictures folders, which are read in this order.
+            preprocessor: the model's, of which nothing needs to be known here.
         """
         bad = BadRows()
         for table, fields in self._requested([paths] if isinstance(paths, str) else paths):
@@ -152,9 +167,9 @@ class TableSource:
             for name in names:
                 if holds_lines(name, options.format):
                     fields = {key: f for key, f in self._fields.items() if f.kind != "label"}
-                    yield LinesTable(name, fields), fields | file
+                    yield self._lines(name, fields), fields | file
                 else:
-                    table = open_table(name, options.format, options.header)
+                    table = self._prepared(open_table(name, options.format, options.header))
                     yield table, self._present([table], require_labels=False)
 
     def _column(self, kind: str) -> str | None:
@@ -179,7 +194,16 @@ class TableSource:
 
     def _open(self, paths: str | list[str], split: str) -> list[Table]:
         """The tables that some paths mean; `split` is the one that `tfds:NAME` does."""
-        return open_tables(self._options, paths, split, self._sample, self._table)
+        tables = open_tables(self._options, paths, split, self._sample, self._table)
+        return [self._prepared(table) for table in tables]
+
+    def _prepared(self, table: Table) -> Table:
+        """A table as it is read; subclasses may wrap it."""
+        return table
+
+    def _lines(self, path: str, fields: dict[str, Field]) -> Table:
+        """A table of lines, each a record of these fields."""
+        return LinesTable(path, fields)
 
     def _table(self, path: str, options: Tables, name: str) -> Table:
         """The table in a file, or in a folder of class folders if the task has pictures."""

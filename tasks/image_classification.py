@@ -137,7 +137,7 @@ class ImageClassification(Task[Data, CnnConfig]):
             return RECIPES["pretrained"]
         return RECIPES.get(config.preset, RECIPES["resnet"])
 
-    def source(self, data: Data):
+    def source(self, data: Data, config: CnnConfig):
         from data.tables import Field, TableSource
 
         fields = {

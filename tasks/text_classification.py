@@ -34,7 +34,7 @@ class TextClassification(Task[Data, BertClassifierConfig]):
     name = "text_classification"
     sample = SAMPLES / "support_messages.csv"
 
-    def source(self, data: Data):
+    def source(self, data: Data, config: BertClassifierConfig):
         from data.tables import Field, TableSource
 
         fields = {"text": Field(data.text_column, option="--data.text_column")}

@@ -174,12 +174,17 @@ class RecurrentConfig:
     maximum, or a mean weighted by attention (Yang et al. 2016, equations 5 to 7)."""
 
     def __post_init__(self) -> None:
-        for name in ("layers", "units"):
-            if getattr(self, name) < 1:
-                raise PresetError(f"{name} {getattr(self, name)}: must be at least 1")
+        if self.units < 1:
+            raise PresetError(f"units {self.units}: must be at least 1")
+        if self.layers < self._fewest_layers:
+            raise PresetError(f"layers {self.layers}: must be at least {self._fewest_layers}")
         for name in ("dropout", "input_dropout", "recurrent_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise PresetError(f"{name} {getattr(self, name)}: must be from 0 to below 1")
+
+    @property
+    def _fewest_layers(self) -> int:
+        return 1
 
     @property
     def start(self) -> str | None:
@@ -254,6 +259,9 @@ class ForecasterConfig(RecurrentConfig):
     quantiles: list[float] = field(default_factory=lambda: [0.1, 0.9])
     """Quantiles that are forecast beside the mean, each between 0 and 1; [] for none."""
 
+    calendar: bool = True
+    """Tell the recurrent layers the time of day, week and year; requests then have the time."""
+
     linear: bool = True
     """Add a linear forecast, DLinear (Zeng et al. 2023), so that the recurrent layers learn only
     what it can't; as in LSTNet (Lai et al. 2018, section 3.5)."""
@@ -269,7 +277,7 @@ class ForecasterConfig(RecurrentConfig):
     """Width of each layer, and in each direction."""
 
     layers: int = 1
-    """Recurrent layers, one on top of another."""
+    """Recurrent layers, one on top of another; 0 for a linear forecast alone."""
 
     dropout: float = 0.3
     """Share of the values dropped between layers and before the head in training, 0 to 1."""
@@ -279,6 +287,8 @@ class ForecasterConfig(RecurrentConfig):
         for name in ("window", "horizon"):
             if getattr(self, name) < 1:
                 raise PresetError(f"{name} {getattr(self, name)}: must be at least 1")
+        if not (self.layers or self.linear):
+            raise PresetError("layers 0 and linear false: nothing is left; give one of them")
         if not all(0 < q < 1 for q in self.quantiles) or self.quantiles != sorted(
             set(self.quantiles)
         ):
@@ -290,3 +300,7 @@ class ForecasterConfig(RecurrentConfig):
                 f"recurrent_steps {self.recurrent_steps}: must be from 1 to the window, "
                 f"{self.window}"
             )
+
+    @property
+    def _fewest_layers(self) -> int:
+        return 0

@@ -54,3 +54,65 @@ def _hits(y_true, y_pred):
         y_true = ops.argmax(y_true, axis=-1)
     same = ops.equal(ops.cast(y_true, "int32"), ops.cast(ops.argmax(y_pred, axis=-1), "int32"))
     return ops.cast(same, "float32")
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class ForecastLoss(keras.losses.Loss):
+    """Squared error of a mean, and the pinball loss of the quantiles beside it (Koenker & Bassett
+    1978), both in units of each target's deviation, so that all targets count the same.
+
+    Args:
+        deviation: of each target in the training data.
+        quantiles: which ones the forecast has, each from 0 to 1.
+
+    `call` takes raw targets (batch, horizon, targets) and forecasts (batch, horizon, targets, 1 +
+    quantiles); it returns float (batch, horizon).
+    """
+
+    def __init__(self, deviation, quantiles=(), name: str = "forecast_loss", **kwargs) -> None:
+        super().__init__(name=name, **kwargs)
+        self.deviation = [float(value) for value in deviation]
+        self.quantiles = [float(value) for value in quantiles]
+
+    def call(self, y_true, y_pred):
+        scaled = _scaled_errors(y_true, y_pred, self.deviation)
+        losses = ops.square(scaled[..., 0])
+        if self.quantiles:
+            over = scaled[..., 1:]
+            share = ops.convert_to_tensor(self.quantiles, over.dtype)
+            pinball = ops.maximum(share * over, (share - 1.0) * over)
+            losses = losses + ops.mean(pinball, axis=-1)
+        return ops.mean(losses, axis=-1)
+
+    def get_config(self):
+        own = {"deviation": self.deviation, "quantiles": self.quantiles}
+        return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class ScaledError(keras.metrics.MeanMetricWrapper):
+    """The mean `squared` or `absolute` error of a forecast's mean, in units of each target's
+    deviation, as the papers on forecasting report it; it takes what `ForecastLoss` takes."""
+
+    def __init__(self, deviation, kind: str = "squared", name: str | None = None, dtype=None):
+        short = {"squared": "scaled_mse", "absolute": "scaled_mae"}[kind]
+        super().__init__(
+            _scaled_error, name=name or short, dtype=dtype, deviation=deviation, kind=kind
+        )
+        self.deviation = [float(value) for value in deviation]
+        self.kind = kind
+
+    def get_config(self):
+        own = {"deviation": self.deviation, "kind": self.kind}
+        return {"name": self.name, "dtype": self.dtype, **own}
+
+
+def _scaled_error(y_true, y_pred, deviation, kind):
+    errors = _scaled_errors(y_true, y_pred, deviation)[..., 0]
+    return ops.square(errors) if kind == "squared" else ops.abs(errors)
+
+
+def _scaled_errors(y_true, y_pred, deviation):
+    """How far targets are above forecasts: (batch, horizon, targets, forecasts)."""
+    errors = ops.expand_dims(ops.cast(y_true, y_pred.dtype), -1) - y_pred
+    return errors / ops.expand_dims(ops.convert_to_tensor(deviation, y_pred.dtype), -1)

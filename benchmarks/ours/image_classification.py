@@ -83,7 +83,7 @@ def feeding(arguments: argparse.Namespace) -> None:
         train=arguments.train,
         **{key.removeprefix("data."): value for key, value in RECIPE.items() if "data." in key},
     )
-    splits: Splits = task.source(data).splits(seed=0)
+    splits: Splits = task.source(data, CnnConfig()).splits(seed=0)
     preprocessor = task.preprocessor(CnnConfig(preset="airbench"), splits.train)
     augmentation = task.augmentation(data, preprocessor)
     train = _train()

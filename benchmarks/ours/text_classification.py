@@ -129,7 +129,7 @@ def _prepared(arguments: argparse.Namespace) -> tuple[Any, BertClassifierConfig,
     """The task, its model's config, the training records, and the preprocessor fitted on them."""
     task = TextClassification()
     columns = {"text_column": arguments.text_column, "label_column": arguments.label_column}
-    records = task.source(Data(**columns)).read(arguments.train)
+    records = task.source(Data(**columns), BertClassifierConfig()).read(arguments.train)
     config = BertClassifierConfig(preset=arguments.weights)
     return task, config, records, task.preprocessor(config, records)
 

@@ -37,10 +37,18 @@ _PR_CURVES = 100
 class ClassificationAssessment:
     """Judges the logits of a classifier whose outputs are `labels`, in that order."""
 
+    mistakes_title = "Most confident mistakes"
+
     def __init__(self, labels: Sequence[str]):
         self.labels = list(labels)
 
-    def metrics(self, truth: np.ndarray, outputs: np.ndarray) -> dict[str, Any]:
+    def metrics(
+        self,
+        truth: np.ndarray,
+        outputs: np.ndarray,
+        records: Records | None = None,
+        baselines: Mapping[str, np.ndarray] | None = None,
+    ) -> dict[str, Any]:
         """Loss, accuracies, F1, calibration, and a table by class.
 
         Returns:
@@ -71,7 +79,13 @@ class ClassificationAssessment:
         result = {name: float(value) for name, value in result.items()}
         return result | {"per_class": self._per_class(truth, predicted)}
 
-    def pictures(self, truth: np.ndarray, outputs: np.ndarray) -> dict[str, Figure]:
+    def pictures(
+        self,
+        truth: np.ndarray,
+        outputs: np.ndarray,
+        records: Records | None = None,
+        baselines: Mapping[str, np.ndarray] | None = None,
+    ) -> dict[str, Figure]:
         """The confusion matrix, the reliability diagram, and the classes with the lowest F1.
 
         Raises:

@@ -103,7 +103,7 @@ def _run(task: Task, arguments: list[str]) -> None:
     elif verb == "evaluate":
         verbs.evaluate_run(task, config)
     elif verb == "predict":
-        verbs.predict(task, config, options.input)
+        verbs.predict(task, config, options.input, options.output)
     else:
         verbs.export_run(task, config)
 
@@ -228,6 +228,11 @@ def _parser(task: Task, verb: str) -> _Parser:
             nargs="+",
             default=["-"],
             help=f"{task.requests}; - reads lines from standard input",
+        )
+        parser.add_argument(
+            "--output",
+            help="write the answers into this file instead: a table if it ends in .csv, else JSON "
+            "lines",
         )
     for section, options in _sections(task, verb).items():
         parser.add_class_arguments(options, section)

@@ -11,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from data.preprocessing import Preprocessor
-from data.tables import Records
+from data.tables import Records, StreamedRecords
+from data.windows import Windows
 from tasks.engine.distribution import processors
 from tasks.engine.training import AnyRecords, evaluation_batches
 
@@ -25,7 +26,7 @@ class Evaluation:
 
     truth: np.ndarray
     outputs: np.ndarray
-    records: Records  # the records themselves; of a streamed data set, the first of them
+    records: Records | Windows  # the records themselves; of a streamed data set, the first of them
 
 
 def evaluate(
@@ -35,12 +36,12 @@ def evaluate(
     dataset, order = evaluation_batches(records, preprocessor, batch_size)
     outputs = model.predict(dataset, verbose=1 if sys.stdout.isatty() else 0)
     truth = np.concatenate([preprocessor.targets(chunk.columns) for chunk in records.chunks()])
-    shown = records if isinstance(records, Records) else next(records.chunks(_SHOWN))
+    shown = next(records.chunks(_SHOWN)) if isinstance(records, StreamedRecords) else records
     return Evaluation(truth, _in_order(outputs, order), shown)
 
 
 def features(
-    model: keras.Model, preprocessor: Preprocessor, records: Records, batch_size: int = 64
+    model: keras.Model, preprocessor: Preprocessor, records: AnyRecords, batch_size: int = 64
 ) -> np.ndarray | None:
     """The vectors behind a model's outputs, a row a record, if the model has `features`."""
     if not hasattr(model, "features"):

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
+from data.forecasting import ForecastPreprocessor
 from tasks.engine.classification import ClassificationAssessment
+from tasks.engine.forecasting import ForecastAssessment
 from tasks.engine.options import Train
 from tasks.engine.task import Objective
-from zoo.losses import ClassAccuracy, SmoothedCrossentropy
+from zoo.losses import ClassAccuracy, ForecastLoss, ScaledError, SmoothedCrossentropy
 
 
 def classification_objective(labels: Sequence[str], train: Train) -> Objective:
@@ -14,4 +16,16 @@ def classification_objective(labels: Sequence[str], train: Train) -> Objective:
         loss=SmoothedCrossentropy(train.label_smoothing),
         metrics=[ClassAccuracy()],
         assessment=ClassificationAssessment(labels),
+    )
+
+
+def forecast_objective(preprocessor: ForecastPreprocessor) -> Objective:
+    """The mean and quantiles of what comes; best checkpoint by the error of the mean."""
+    deviation, quantiles = preprocessor.target_deviation.tolist(), preprocessor.quantiles
+    return Objective(
+        loss=ForecastLoss(deviation, quantiles),
+        metrics=[ScaledError(deviation, "squared"), ScaledError(deviation, "absolute")],
+        assessment=ForecastAssessment(preprocessor, quantiles),
+        monitor="scaled_mse",
+        mode="min",
     )

@@ -25,6 +25,7 @@ def write_report(
     pictures: Mapping[str, Figure],
     mistakes: Sequence[Mapping[str, Any]],
     config: Mapping[str, Any],
+    mistakes_title: str = "Most confident mistakes",
 ) -> Path:
     """Writes `report.md` and `pictures/*.png` into the run folder.
 
@@ -36,6 +37,7 @@ def write_report(
         pictures: figures by name, of the test data, or of the validation data where there is none.
         mistakes: rows of one table, for the same data.
         config: the options the run was started with, by section.
+        mistakes_title: what the table of mistakes is called.
     Returns:
         The report's path.
     """
@@ -47,8 +49,11 @@ def write_report(
         _results(metrics),
         _section("Training", _training(metrics, history, links.pop("history", ""))),
         _section("By class", links.pop("per_class", "") + _per_class(metrics.get(judged, {}))),
+        _section("Baselines", _compared(metrics.get(judged, {}))),
+        _section("By target", _named_rows("target", metrics.get(judged, {}).get("per_target", {}))),
+        _section("Backtest", _backtest(metrics.get("backtest", {}))),
         *(_section(_words(name), link) for name, link in links.items()),
-        _section("Most confident mistakes", _rows(mistakes)),
+        _section(mistakes_title, _rows(mistakes)),
         _section("Data", _data(metrics, config)),
         _section("To repeat it", _repeat(run, config)),
         _section("Environment", _facts(metrics.get("environment", {}))),
@@ -68,7 +73,8 @@ def _write_picture(folder: Path, name: str, figure: Figure) -> str:
 def _heading(run: Run, metrics: Mapping[str, Any], judged: str) -> str:
     title = f"# {_words(str(metrics.get('task', 'run')))}: {markdown.escape(run.folder.name)}\n"
     numbers = metrics.get(judged, {})
-    chosen = [name for name in ("accuracy", "macro_f1", "loss") if name in numbers]
+    headline = ("accuracy", "macro_f1", "loss", "scaled_mse", "scaled_mae", "mase")
+    chosen = [name for name in headline if name in numbers]
     if not chosen:
         return title
     said = ", ".join(f"{_words(name, False)} **{_number(numbers[name])}**" for name in chosen)
@@ -82,7 +88,7 @@ def _results(metrics: Mapping[str, Any]) -> str:
         name
         for split in splits
         for name, value in metrics[split].items()
-        if name not in _COUNTS and not isinstance(value, Mapping)
+        if name not in _COUNTS and not isinstance(value, Mapping | list)
     )
     if not names:
         return ""
@@ -110,6 +116,32 @@ def _per_class(numbers: Mapping[str, Any]) -> str:
     rows = [[label, *(_number(values[name]) for name in columns)] for label, values in by_f1]
     table = markdown.table(["class", *columns], rows, numbers=columns)
     return _folded(f"{len(rows)} classes, lowest F1 first", table) if len(rows) > _FOLDED else table
+
+
+def _compared(numbers: Mapping[str, Any]) -> str:
+    """The model and its baselines, a row each."""
+    if "baselines" not in numbers:
+        return ""
+    names = [name for name, value in numbers.items() if isinstance(value, float)]
+    models = {"the model": numbers, **numbers["baselines"]}
+    return _named_rows("", {k: {n: v.get(n) for n in names} for k, v in models.items()})
+
+
+def _backtest(backtest: Mapping[str, Any]) -> str:
+    """A row a fold, then their mean and deviation."""
+    if not backtest:
+        return ""
+    folds = {str(number): fold for number, fold in enumerate(backtest["folds"], 1)}
+    return _named_rows("fold", folds | {k: backtest[k] for k in ("mean", "deviation")})
+
+
+def _named_rows(what: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """A table of numbers, with the rows' names first."""
+    if not rows:
+        return ""
+    columns = list(next(iter(rows.values())))
+    cells = [[_words(k, False), *(_number(v.get(c)) for c in columns)] for k, v in rows.items()]
+    return markdown.table([what, *map(_words, columns)], cells, numbers=list(map(_words, columns)))
 
 
 def _rows(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -58,7 +58,7 @@ class ClassifierSignatures(tf.Module):
         """
         super().__init__(name="classifier")
         if all(path.name != "labels.txt" for path in assets):
-            assets = [self._labels_file(labels), *assets]
+            assets = [lines_asset(self, "labels.txt", labels), *assets]
         self.assets = [tf.saved_model.Asset(str(path)) for path in assets]
         self.preprocessor = preprocessor
         self._inputs = dict(inputs)
@@ -101,14 +101,15 @@ class ClassifierSignatures(tf.Module):
             "probabilities": probabilities,
         }
 
-    def _labels_file(self, labels: Sequence[str]) -> Path:
-        """One label a line, for people and clients to read; the graph holds its own copy."""
-        folder = Path(tempfile.mkdtemp(prefix="labels-"))
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        escapes = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r"})
-        lines = (label.translate(escapes) + "\n" for label in labels)
-        (folder / "labels.txt").write_text("".join(lines), encoding="utf-8")
-        return folder / "labels.txt"
+
+def lines_asset(owner: object, name: str, lines: Sequence[str]) -> Path:
+    """A file with one name a line, for people and clients to read; it lasts as long as `owner`."""
+    folder = Path(tempfile.mkdtemp(prefix="assets-"))
+    weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
+    escapes = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r"})
+    text = "".join(line.translate(escapes) + "\n" for line in lines)
+    (folder / name).write_text(text, encoding="utf-8")
+    return folder / name
 
 
 def parse_examples(serialized: tf.Tensor, inputs: Mapping[str, tf.TensorSpec]) -> Record:
@@ -117,18 +118,24 @@ def parse_examples(serialized: tf.Tensor, inputs: Mapping[str, tf.TensorSpec]) -
     Args:
         serialized: string, [B].
         inputs: The raw inputs by name, of dtype string, int64 or float32 (or what casts from them),
-            with all dimensions but the batch known.
+            with all dimensions known but the batch and the one after it: numbers of unequal length
+            are filled up with NaN.
     """
-    wire = {tf.string: tf.string, tf.int32: tf.int64, tf.int64: tf.int64}
-    features = {
-        name: tf.io.FixedLenFeature(spec.shape[1:], wire.get(spec.dtype, tf.float32))
-        for name, spec in inputs.items()
-    }
+    features = {name: _feature(spec) for name, spec in inputs.items()}
     parsed = tf.io.parse_example(serialized, features)
     return {
         name: value if value.dtype == inputs[name].dtype else tf.cast(value, inputs[name].dtype)
         for name, value in parsed.items()
     }
+
+
+def _feature(spec: tf.TensorSpec) -> tf.io.FixedLenFeature | tf.io.FixedLenSequenceFeature:
+    wire = {tf.string: tf.string, tf.int32: tf.int64, tf.int64: tf.int64}
+    dtype = wire.get(spec.dtype, tf.float32)
+    if spec.shape[1:].is_fully_defined():
+        return tf.io.FixedLenFeature(spec.shape[1:], dtype)
+    fill = float("nan") if dtype == tf.float32 else None
+    return tf.io.FixedLenSequenceFeature(spec.shape[2:], dtype, True, fill)
 
 
 def _probabilities_function(

@@ -1,7 +1,7 @@
 """The task contract: five answers, from which the engine does everything else; two more may be
 given."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, get_args
@@ -15,27 +15,65 @@ if TYPE_CHECKING:
 
     from data.batching import Augmentation
     from data.preprocessing import Preprocessor
-    from data.tables import Records, StreamedRecords, TableSource
+    from data.tables import Records, Splits, StreamedRecords
+    from data.windows import Windows
+
+    Judged = Records | Windows  # of streamed records, the first ones
+    AnyRecords = Records | StreamedRecords | Windows
 
 
 class Assessment(Protocol):
-    """How a model's outputs are judged, once and after training; `truth` is what was asked for."""
+    """How a model's outputs are judged, once and after training.
 
-    def metrics(self, truth: "np.ndarray", outputs: "np.ndarray") -> dict[str, Any]:
+    `truth` is what was asked for, `records` are what it was asked of, and `baselines` the outputs
+    of the task's baselines by name.
+    """
+
+    mistakes_title: str  # of the table of `mistakes`
+
+    def metrics(
+        self,
+        truth: "np.ndarray",
+        outputs: "np.ndarray",
+        records: Any,
+        baselines: "Mapping[str, np.ndarray]",
+    ) -> dict[str, Any]:
         """Numbers by their Keras or scikit-learn names; nested dicts for parts, such as classes."""
 
-    def pictures(self, truth: "np.ndarray", outputs: "np.ndarray") -> "dict[str, Figure]":
+    def pictures(
+        self,
+        truth: "np.ndarray",
+        outputs: "np.ndarray",
+        records: Any,
+        baselines: "Mapping[str, np.ndarray]",
+    ) -> "dict[str, Figure]":
         """Figures for the report, by name."""
 
     def mistakes(
-        self, truth: "np.ndarray", outputs: "np.ndarray", records: "Records", limit: int = 20
+        self, truth: "np.ndarray", outputs: "np.ndarray", records: Any, limit: int = 20
     ) -> list[dict[str, Any]]:
-        """The mistakes the model was surest of, with their records."""
+        """The worst mistakes, with their records."""
 
     def summaries(
-        self, truth: "np.ndarray", outputs: "np.ndarray", records: "Records", step: int
+        self, truth: "np.ndarray", outputs: "np.ndarray", records: Any, step: int
     ) -> None:
         """Pictures, curves and samples for TensorBoard, into the default tf.summary writer."""
+
+
+class Source(Protocol):
+    """Where a task's records come from."""
+
+    def splits(self, seed: int) -> "Splits":
+        """Training, validation and test data."""
+
+    def folds(self) -> "Sequence[Splits]":
+        """Parts of the data, each to be trained on and tested anew; none if not asked for."""
+
+    def read(self, paths: str | list[str], preprocessor: "Preprocessor") -> "AnyRecords":
+        """A data set that a trained model, with this preprocessor, is to be judged on."""
+
+    def requests(self, paths: str | list[str], preprocessor: "Preprocessor") -> "Iterator[Records]":
+        """Raw records that such a model is to answer, as they come."""
 
 
 class Signatures(Protocol):
@@ -70,6 +108,7 @@ class Task(Generic[Data, Model]):
 
     name: ClassVar[str]  # as in `python -m tasks.NAME`
     requests: ClassVar[str] = "a .csv, .tsv, .jsonl or .parquet file, or text or JSON lines"
+    echoed: ClassVar[Sequence[str]] = ("file",)  # columns of requests that answers repeat
     one_thread_an_op: ClassVar[bool] = False  # as suits models of many small ops in a row
     data_options: ClassVar[type]
     model_options: ClassVar[type]
@@ -81,11 +120,11 @@ class Task(Generic[Data, Model]):
         """Defaults of options that suit a model, by their dotted names: `train.epochs`."""
         return {}
 
-    def source(self, data: Data) -> "TableSource":
+    def source(self, data: Data, config: Model) -> Source:
         """1. Which records are read, and what a bad one is."""
         raise NotImplementedError
 
-    def preprocessor(self, config: Model, records: "Records | StreamedRecords") -> "Preprocessor":
+    def preprocessor(self, config: Model, records: "AnyRecords") -> "Preprocessor":
         """2. How records become tensors; fitted on the training records, then frozen."""
         raise NotImplementedError
 
@@ -107,10 +146,18 @@ class Task(Generic[Data, Model]):
         preprocessor: "Preprocessor",
         truth: "np.ndarray",
         outputs: "np.ndarray",
-        records: "Records",
+        records: "Judged",
     ) -> "dict[str, Figure]":
         """Figures for the report and TensorBoard beside the assessment's, by name."""
         return {}
+
+    def baselines(self, config: Model, preprocessor: "Preprocessor") -> "dict[str, keras.Model]":
+        """Simpler models by name, which are trained in the same way, to compare with."""
+        return {}
+
+    def rows(self, answer: dict[str, Any], preprocessor: "Preprocessor") -> list[dict[str, Any]]:
+        """The rows of a table that an answer becomes; what has several values is left out."""
+        return [{key: value for key, value in answer.items() if not isinstance(value, list)}]
 
     def signatures(
         self, model: "keras.Model", preprocessor: "Preprocessor", assets: "Sequence[Path]"

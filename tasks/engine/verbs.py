@@ -1,10 +1,13 @@
 """What the verbs of a task's command line do: train, evaluate, predict, export."""
 
 import base64
+import csv
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from data.preprocessing import Preprocessor
-from data.tables import Splits
+from data.preprocessing import Preprocessor, raw_tensors
+from data.tables import Records, Splits
 from tasks.engine.distribution import make_precision, make_strategy, one_thread_an_op
 from tasks.engine.errors import UsageError
 from tasks.engine.evaluation import Evaluation, environment, evaluate, features
@@ -26,7 +29,8 @@ from tasks.engine.report import write_report
 from tasks.engine.run import Run
 from tasks.engine.task import Objective, Task
 from tasks.engine.tensorboard import write_projector
-from tasks.engine.training import AnyRecords, fit
+from tasks.engine.training import AnyRecords, fit, fit_baseline
+from tasks.engine.warmup import input_specs
 from zoo.saving import load_model
 
 
@@ -49,8 +53,48 @@ def train(task: Task, config: Config) -> None:
     precision = make_precision(config.train)
     keras.config.set_dtype_policy(precision)
 
-    splits = task.source(config.data).splits(config.train.seed)
+    source = task.source(config.data, config.model)
+    splits = source.splits(config.train.seed)
     _say("data", _describe(splits))
+    if facts := splits.train.facts:
+        _say("", ", ".join(f"{name} {value}" for name, value in facts.items()))
+    folds = source.folds()
+    part = _train_part(task, config, run, splits, strategy, resuming)
+    metrics = {
+        "task": task.name,
+        "parameters": part.parameters,
+        "train": part.figures,
+        "data": splits.train.facts,
+        "environment": environment(precision, strategy),
+    }
+    if folds:
+        metrics["backtest"] = _backtest(task, config, run, folds, strategy)
+    judged = {"validation": splits.validation, "test": splits.test}
+    _judge(task, run, part, judged, metrics, config, run.history())
+    if config.export.dir:
+        _export(task, run, config, Path(config.export.dir))
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """What is needed of a finished training to judge it."""
+
+    model: keras.Model
+    preprocessor: Preprocessor
+    objective: Objective
+    parameters: int
+    figures: dict[str, Any]
+
+
+def _train_part(
+    task: Task,
+    config: Config,
+    run: Run,
+    splits: Splits,
+    strategy: tf.distribute.Strategy,
+    resuming: bool,
+) -> _Trained:
+    """Trains the model and its baselines in a run folder, or goes on with it."""
     if resuming and (run.assets / "preprocessor.json").exists():
         preprocessor = Preprocessor.load(run.assets)
     else:
@@ -59,8 +103,11 @@ def train(task: Task, config: Config) -> None:
     keras.utils.set_random_seed(config.train.seed)
     with strategy.scope():
         model = task.model(config.model, preprocessor)
+        baselines = task.baselines(config.model, preprocessor)
     objective = task.objective(config.train, preprocessor)
-    _say("model", f"{type(model).__name__}, {model.count_params():,} parameters, {precision}")
+    kind = type(model).__name__ if type(model) is not keras.Model else model.name.capitalize()
+    policy = keras.config.dtype_policy().name
+    _say("model", f"{kind}, {model.count_params():,} parameters, {policy}")
     if not resuming:
         run.begin(config.plain)
         _say("run", f"{run.folder}  (watch it: tensorboard --logdir {run.logs})")
@@ -81,44 +128,74 @@ def train(task: Task, config: Config) -> None:
             shuffle_buffer=config.data.shuffle_buffer,
             augmentation=augmentation,
         )
+        for name, baseline in baselines.items():
+            if not run.baseline(name).exists():
+                _say("baseline", f"{name}, {baseline.count_params():,} parameters")
+                path = run.baseline(name)
+                fit_baseline(baseline, objective, splits, preprocessor, config.train, path)
     seconds = sum(epoch["seconds"] for epoch in history)
-    metrics = {
-        "task": task.name,
-        "parameters": model.count_params(),
-        "train": {
-            "seconds": round(seconds, 3),
-            "examples_per_second": round(len(splits.train) * len(history) / max(seconds, 1e-9), 1),
-            "epochs": len(history),
-            "examples": len(splits.train),
-            "skipped": splits.train.skipped,
-        },
-        "environment": environment(precision, strategy),
+    figures = {
+        "seconds": round(seconds, 3),
+        "examples_per_second": round(len(splits.train) * len(history) / max(seconds, 1e-9), 1),
+        "epochs": len(history),
+        "examples": len(splits.train),
+        "skipped": splits.train.skipped,
     }
-    judged = {"validation": splits.validation, "test": splits.test}
-    _judge(task, run, _load_model(run), preprocessor, objective, judged, metrics, config, history)
-    if config.export.dir:
-        _export(task, run, config, Path(config.export.dir))
+    parameters = model.count_params()
+    return _Trained(_load_model(run.best, run), preprocessor, objective, parameters, figures)
+
+
+def _backtest(
+    task: Task, config: Config, run: Run, folds: Sequence[Splits], strategy: tf.distribute.Strategy
+) -> dict[str, Any]:
+    """Trains and tests anew on each fold, in a run folder of its own; a finished fold is kept."""
+    tested = []
+    for number, splits in enumerate(folds, 1):
+        own = Run(run.folder / "backtest" / f"{number:02}")
+        metrics = own.metrics()
+        if not metrics:
+            _say("fold", f"{number} of {len(folds)}: {_describe(splits)}")
+            resuming = own.resumable(config.plain)
+            part = _train_part(task, config, own, splits, strategy, resuming)
+            metrics = {"task": task.name, "parameters": part.parameters, "train": part.figures}
+            _judge(task, own, part, {"test": splits.test}, metrics, config, own.history())
+        tested.append(metrics["test"])
+    names = [name for name, value in tested[0].items() if isinstance(value, float)]
+    figures = {name: [fold[name] for fold in tested] for name in names}
+    return {
+        "folds": [{name: fold[name] for name in ("examples", *names)} for fold in tested],
+        "mean": {name: float(np.mean(values)) for name, values in figures.items()},
+        "deviation": {name: float(np.std(values)) for name, values in figures.items()},
+    }
 
 
 def _judge(
     task: Task,
     run: Run,
-    model: keras.Model,
-    preprocessor: Preprocessor,
-    objective: Objective,
+    trained: _Trained,
     data: dict[str, AnyRecords | None],
     metrics: dict[str, Any],
     config: Config,
     history: list[dict],
 ) -> None:
     """Evaluates the best model on validation and test data, and writes what it found."""
+    model, preprocessor = trained.model, trained.preprocessor
+    assessment = trained.objective.assessment
     judged: Evaluation | None = None
     for split, records in data.items():
         if records is not None:
             judged = evaluate(model, preprocessor, records)
-            metrics[split] = objective.assessment.metrics(judged.truth, judged.outputs)
+            baselines = {
+                name: evaluate(_load_model(run.baseline(name), run), preprocessor, records).outputs
+                for name in run.baselines()
+            }
+            metrics[split] = assessment.metrics(
+                judged.truth, judged.outputs, judged.records, baselines
+            )
             metrics[split] |= {"examples": len(records), "skipped": records.skipped}
             _say(split, _headline(metrics[split]))
+            if "baselines" in metrics[split]:
+                _say("", _compared(metrics[split]["baselines"], trained.objective.monitor))
             logs = run.logs / split
     run.write_metrics(metrics)
     if judged is None:
@@ -128,17 +205,19 @@ def _judge(
     part = (judged.truth[:shown], judged.outputs[:shown], judged.records)
     more = task.pictures(model, preprocessor, *part)
     with tf.summary.create_file_writer(str(logs)).as_default():
-        objective.assessment.summaries(*part, step=len(history))
+        assessment.summaries(*part, step=len(history))
         for name, figure in more.items():
             tf.summary.image(name, pixels(figure)[np.newaxis], step=len(history))
     _write_vectors(logs, model, preprocessor, judged)
+    drawn = assessment.pictures(judged.truth, judged.outputs, judged.records, baselines)
     write_report(
         run,
         metrics,
         history,
-        pictures=objective.assessment.pictures(judged.truth, judged.outputs) | more,
-        mistakes=objective.assessment.mistakes(*part),
+        pictures=drawn | more,
+        mistakes=assessment.mistakes(*part),
         config=config.plain,
+        mistakes_title=assessment.mistakes_title,
     )
     _say("report", str(run.folder / "report.md"))
 
@@ -153,7 +232,7 @@ def _write_vectors(
     """Shows what the model makes of the records in TensorBoard's projector."""
     records = judged.records.take(slice(0, limit))
     vectors = features(model, preprocessor, records)
-    if vectors is None:
+    if vectors is None or not isinstance(records, Records):
         return
     names = [name for name, column in records.columns.items() if column.dtype == object]
     texts = [[str(cell) for cell in records.columns[name]] for name in names]
@@ -165,30 +244,50 @@ def evaluate_run(task: Task, config: Config) -> None:
     if config.data.test is None:
         raise UsageError("evaluate on what? Name the data with --data.test")
     run = Run.existing(config.run.dir)
-    model, preprocessor = _load_model(run), Preprocessor.load(run.assets)
-    records = task.source(config.data).read(config.data.test, labels=preprocessor.labels)
+    model, preprocessor = _load_model(run.best, run), Preprocessor.load(run.assets)
+    source = task.source(config.data, config.model)
+    records = source.read(config.data.test, preprocessor)
     objective = task.objective(config.train, preprocessor)
-    metrics = run.metrics() | {"task": task.name, "parameters": model.count_params()}
-    _judge(
-        task, run, model, preprocessor, objective, {"test": records}, metrics, config, run.history()
-    )
+    trained = _Trained(model, preprocessor, objective, model.count_params(), {})
+    metrics = run.metrics() | {"task": task.name, "parameters": trained.parameters}
+    _judge(task, run, trained, {"test": records}, metrics, config, run.history())
 
 
-def predict(task: Task, config: Config, paths: list[str]) -> None:
-    """Answers raw records, as the exported model would: one JSON object a line."""
+def predict(task: Task, config: Config, paths: list[str], output: str | None = None) -> None:
+    """Answers raw records, as the exported model would: one JSON object a line, or a table."""
     run = Run.existing(config.run.dir)
+    preprocessor = Preprocessor.load(run.assets)
+    answers = _answers(task, config, run, preprocessor, paths)
+    if output is None:
+        try:
+            for answer in answers:
+                print(json.dumps(answer, ensure_ascii=False), flush=True)
+        except BrokenPipeError:
+            # Whoever read the answers has had enough; Python would fail to flush the rest at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return
+    with atomic_write(Path(output)) as file:
+        if not output.endswith(".csv"):
+            file.writelines(json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers)
+            return
+        rows = (row for answer in answers for row in task.rows(answer, preprocessor))
+        first = next(rows, {})
+        table = csv.DictWriter(file, list(first), lineterminator="\n")
+        table.writeheader()
+        table.writerows(chain([first], rows) if first else ())
+
+
+def _answers(
+    task: Task, config: Config, run: Run, preprocessor: Preprocessor, paths: list[str]
+) -> Iterator[dict[str, Any]]:
     serve = _signatures(task, run).functions()["serving_default"]
     names = serve.structured_input_signature[1]
-    try:
-        for records in task.source(config.data).requests(paths):
-            inputs = {name: tf.constant(records.columns[name]) for name in names}
-            files = records.columns.get("file")
-            for index, answer in enumerate(_rows(serve(**inputs))):
-                named = {"file": files[index]} if files is not None and files[index] else {}
-                print(json.dumps(named | answer, ensure_ascii=False), flush=True)
-    except BrokenPipeError:
-        # Whoever read the answers has had enough; Python would fail to flush the rest at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    for records in task.source(config.data, config.model).requests(paths, preprocessor):
+        columns = records.columns
+        inputs = raw_tensors({name: columns[name] for name in names})
+        echoed = [name for name in task.echoed if name in columns and name not in names]
+        for index, answer in enumerate(_rows(serve(**inputs))):
+            yield {name: columns[name][index] for name in echoed if columns[name][index]} | answer
 
 
 def export_run(task: Task, config: Config) -> None:
@@ -204,7 +303,7 @@ def export_run(task: Task, config: Config) -> None:
 def _export(task: Task, run: Run, config: Config, folder: Path) -> Path:
     signatures = _signatures(task, run)
     functions = signatures.functions()
-    requests = _read_requests(run)
+    requests = _read_requests(run, input_specs(functions["serving_default"]))
     card = model_card(
         name=folder.name,
         task=task.name,
@@ -216,16 +315,18 @@ def _export(task: Task, run: Run, config: Config, folder: Path) -> Path:
     )
     published = export(signatures, functions, folder=folder, requests=requests, card=card)
     _say("export", str(published))
-    _show_served(published, requests[0])
+    _show_served(task, published, requests[0], Preprocessor.load(run.assets))
     return published
 
 
-def _show_served(published: Path, request: dict[str, np.ndarray]) -> None:
+def _show_served(
+    task: Task, published: Path, request: dict[str, np.ndarray], preprocessor: Preprocessor
+) -> None:
     """Answers one raw record from the exported SavedModel, and says how to serve it."""
     served = tf.saved_model.load(str(published)).signatures["serving_default"]
     answer = next(_rows(served(**{key: tf.constant(value) for key, value in request.items()})))
     raw = {key: _named(value[0]) for key, value in request.items()}
-    short = {k: v for k, v in answer.items() if not isinstance(v, list)}
+    short = task.rows(answer, preprocessor)[0]
     _say("answer", f"{json.dumps(raw, ensure_ascii=False)} -> {json.dumps(short)}")
     model = published.parent
     print(
@@ -239,43 +340,53 @@ def _show_served(published: Path, request: dict[str, np.ndarray]) -> None:
 def _signatures(task: Task, run: Run) -> Any:
     preprocessor = Preprocessor.load(run.assets)
     assets = sorted(run.assets.glob("*.txt"))  # labels.txt among them
-    return task.signatures(_load_model(run), preprocessor, assets)
+    return task.signatures(_load_model(run.best, run), preprocessor, assets)
 
 
-def _load_model(run: Run) -> keras.Model:
-    if not run.best.exists():
+def _load_model(path: Path, run: Run) -> keras.Model:
+    if not path.exists():
         raise UsageError(f"{run.folder}: no finished epoch yet; train it first")
     try:
-        return load_model(run.best)
+        return load_model(path)
     except (ValueError, OSError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UsageError(f"{run.best}: can't be loaded ({reason}); train again") from None
+        raise UsageError(f"{path}: can't be loaded ({reason}); train again") from None
 
 
 def _write_requests(run: Run, splits: Splits, count: int = 32) -> None:
     """Keeps a few raw records, as TF Serving's JSON has them: real requests to prove exports by."""
     records = splits.test or splits.validation or splits.train
-    names = [name for name in next(records.chunks(1)).columns if name != "label"]
+    names = [name for name in next(records.chunks(1)).columns if name not in ("label", "target")]
     chunk = next(records.chunks(count))
     with atomic_write(run.assets / "requests.jsonl") as file:
         for row in zip(*(chunk.columns[name] for name in names), strict=True):
-            cells = (
-                {"b64": base64.b64encode(cell).decode()} if isinstance(cell, bytes) else cell
-                for cell in row
-            )
-            record = dict(zip(names, cells, strict=True))
+            record = dict(zip(names, map(_json_cell, row), strict=True))
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
-def _read_requests(run: Run) -> list[dict[str, np.ndarray]]:
-    requests = []
-    for line in (run.assets / "requests.jsonl").read_text("utf-8").split("\n")[:-1]:
-        record = {
-            name: base64.b64decode(cell["b64"]) if isinstance(cell, dict) else cell
+def _read_requests(run: Run, specs: Mapping[str, tf.TensorSpec]) -> list[dict[str, np.ndarray]]:
+    """The kept records, with the inputs that a signature has, each as a batch of one."""
+    lines = (run.assets / "requests.jsonl").read_text("utf-8").split("\n")[:-1]
+    return [
+        {
+            name: _request_cell(cell, specs[name])
             for name, cell in json.loads(line).items()
+            if name in specs
         }
-        requests.append({name: np.array([cell], object) for name, cell in record.items()})
-    return requests
+        for line in lines
+    ]
+
+
+def _json_cell(cell: Any) -> Any:
+    if isinstance(cell, bytes):
+        return {"b64": base64.b64encode(cell).decode()}
+    return cell.tolist() if isinstance(cell, np.ndarray | np.generic) else cell
+
+
+def _request_cell(cell: Any, spec: tf.TensorSpec) -> np.ndarray:
+    if isinstance(cell, dict):
+        cell = base64.b64decode(cell["b64"])
+    return np.array([cell], object if spec.dtype == tf.string else spec.dtype.as_numpy_dtype)
 
 
 def _rows(outputs: dict[str, tf.Tensor]) -> Iterator[dict[str, Any]]:
@@ -286,7 +397,9 @@ def _rows(outputs: dict[str, tf.Tensor]) -> Iterator[dict[str, Any]]:
 
 
 def _named(value: Any) -> Any:
-    """A value for people: bytes that are not text by their number."""
+    """A value for people: bytes that are not text, and arrays, by their number."""
+    if isinstance(value, np.ndarray) and value.size > 8:
+        return f"{' x '.join(map(str, value.shape))} values"
     try:
         return _plain(value.decode("utf-8") if isinstance(value, bytes) else value)
     except UnicodeDecodeError:
@@ -297,7 +410,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     if isinstance(value, np.ndarray):
-        return [_plain(item) for item in value.tolist()]
+        return _plain(value.tolist())
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
     if isinstance(value, np.floating | float):
         return float(np.format_float_positional(np.float32(value), unique=True))
     return value.item() if isinstance(value, np.generic) else value
@@ -322,6 +437,11 @@ def _describe(splits: Splits) -> str:
 def _headline(metrics: dict[str, Any]) -> str:
     numbers = ((name, value) for name, value in metrics.items() if isinstance(value, float))
     return ", ".join(f"{name} {value:.4f}" for name, value in numbers)
+
+
+def _compared(baselines: Mapping[str, Mapping[str, float]], monitor: str) -> str:
+    values = (f"{name.replace('_', ' ')} {own[monitor]:.4f}" for name, own in baselines.items())
+    return f"baselines' {monitor}: {', '.join(values)}"
 
 
 def _say(what: str, text: str) -> None:

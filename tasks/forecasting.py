@@ -1,0 +1,94 @@
+"""Forecasting: what comes next in time series.
+
+python -m tasks.forecasting
+python -m tasks.forecasting train --data.train sales.csv --data.time_column day \
+    --data.targets sold --model.horizon 14 --run.dir runs/sales --export.dir saved_models/sales
+python -m tasks.forecasting predict --run.dir runs/sales --input sales.csv --output next.csv
+"""
+
+from dataclasses import replace
+
+from data.options import SAMPLES, TimeSeries
+from tasks.engine.cli import main
+from tasks.engine.task import Task
+from zoo.configs import ForecasterConfig
+
+
+class Forecasting(Task[TimeSeries, ForecasterConfig]):
+    """What comes next in time series, by recurrent layers beside a linear forecast."""
+
+    name = "forecasting"
+    requests = "tables of series, whose next steps are forecast; - stands for the training data"
+    echoed = ("series", "time")
+    one_thread_an_op = True
+
+    def recipe(self, config: ForecasterConfig):
+        return {
+            "train.epochs": 10,
+            "train.batch_size": 32,
+            "train.learning_rate": 1e-3,
+            "train.schedule": "cosine",
+            "train.patience": 3,
+        }
+
+    def source(self, data: TimeSeries, config: ForecasterConfig):
+        from data.windows import WindowSource
+
+        sample = str(SAMPLES / "co2.csv")
+        return WindowSource(data, config.window, config.horizon, sample)
+
+    def preprocessor(self, config: ForecasterConfig, records):
+        from data.forecasting import fit_forecast_preprocessor
+
+        return fit_forecast_preprocessor(
+            records.section,
+            config.window,
+            config.horizon,
+            records.season,
+            config.calendar,
+            config.quantiles,
+        )
+
+    def model(self, config: ForecasterConfig, preprocessor):
+        from zoo.forecaster import forecaster
+
+        return forecaster(
+            config,
+            len(preprocessor.columns.targets),
+            preprocessor.mean.tolist(),
+            preprocessor.deviation.tolist(),
+            step_features=preprocessor.step_features,
+            static_features=preprocessor.static_features,
+        )
+
+    def baselines(self, config: ForecasterConfig, preprocessor):
+        if not config.layers:
+            return {}
+        linear = replace(config, layers=0, linear=True, reversible_norm=False)
+        return {"linear": self.model(linear, preprocessor)}
+
+    def objective(self, train, preprocessor):
+        from tasks.engine.objectives import forecast_objective
+
+        return forecast_objective(preprocessor)
+
+    def rows(self, answer, preprocessor):
+        rows = []
+        for step, time in enumerate(answer["time"]):
+            row = {"series": answer["series"]} if "series" in answer else {}
+            row["time"] = time
+            for index, name in enumerate(preprocessor.columns.targets):
+                row[name] = answer["forecast"][step][index]
+                for number, quantile in enumerate(preprocessor.quantiles):
+                    row[f"{name}_{quantile:g}"] = answer["quantiles"][step][index][number]
+            rows.append(row)
+        return rows
+
+    def signatures(self, model, preprocessor, assets):
+        from tasks.engine.forecast_signatures import ForecasterSignatures
+
+        return ForecasterSignatures(model, preprocessor, assets)
+
+
+if __name__ == "__main__":
+    main(Forecasting)
