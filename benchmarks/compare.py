@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -182,6 +183,76 @@ def run(name: str, command: Sequence[str | Path], first: int | None = None) -> l
     if process.returncode or not printed:
         raise BenchmarkError(f"{name} failed: {_last_words(said)}")
     return printed
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Test accuracy and seconds of training: what must hold, and what is hoped for."""
+
+    accuracy: float
+    seconds: float
+    hoped: float
+    sooner: float
+
+
+def train(task: str, options: Sequence[str | Path]) -> tuple[dict[str, Any], float]:
+    """Trains by a task's command; returns the run's metrics, and the command's seconds.
+
+    Raises:
+        BenchmarkError: training failed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", f"tasks.{task}", "train", "--run.dir", f"{folder}/run"]
+        start = time.perf_counter()
+        if subprocess.run(list(map(str, [*command, *options]))).returncode:
+            raise BenchmarkError("training failed; what it said is above")
+        seconds = time.perf_counter() - start
+        return json.loads(Path(folder, "run/metrics.json").read_text("utf-8")), seconds
+
+
+def judge(
+    metrics: dict[str, Any], seconds: float, bars: Bars, unit: str
+) -> tuple[list[tuple[str, ...]], dict[str, Any]]:
+    """A classifier's run beside its bars: the rows of a table, whose columns are ours, bar, goal
+    and holds; and the same as JSON has it.
+
+    Args:
+        metrics: the run's.
+        seconds: what the whole command took.
+        unit: what training counts: "pictures/s".
+    """
+    test, trained = metrics["test"]["accuracy"], metrics["train"]
+    good, quick = test >= bars.accuracy, trained["seconds"] <= bars.seconds
+    rows = [
+        ("test accuracy", f"{test:.4f}", f"≥ {bars.accuracy}", f"≥ {bars.hoped}", verdict(good)),
+        (
+            "training, s",
+            f"{trained['seconds']:.0f}",
+            f"≤ {bars.seconds}",
+            f"≤ {bars.sooner}",
+            verdict(quick),
+        ),
+        ("the whole command, s", f"{seconds:.0f}", "", "", ""),
+        (unit, f"{trained['examples_per_second']:.0f}", "", "", ""),
+    ]
+    results = {
+        "test_accuracy": {
+            "value": test,
+            "bar": bars.accuracy,
+            "goal": bars.hoped,
+            "holds": good,
+        },
+        "train_seconds": {
+            "value": trained["seconds"],
+            "bar": bars.seconds,
+            "goal": bars.sooner,
+            "holds": quick,
+        },
+        "command_seconds": round(seconds, 1),
+        "train": trained,
+        "environment": metrics["environment"],
+    }
+    return rows, results
 
 
 def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -10,33 +10,31 @@ some rounds; the table has medians and the ratios of medians.
 """
 
 import argparse
-import json
-import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks.compare import (
+    Bars,
     BenchmarkError,
     Comparison,
     Contender,
     Ratio,
     add_options,
     chosen,
+    judge,
     run,
     run_rounds,
     show_table,
-    verdict,
+    train,
     write_results,
 )
 
 RESULTS = Path("benchmarks/results/image_classification.json")
 OURS = [sys.executable, "-m", "benchmarks.ours.image_classification"]
 
-# Test accuracy and seconds of training, on two cores: what must hold, and what is hoped for.
-BARS = {"mnist": (0.9955, 360, 0.997, 360), "cifar10": (0.935, 1800, 0.94, 1200)}
+# On two cores.
+BARS = {"mnist": Bars(0.9955, 360, 0.997, 360), "cifar10": Bars(0.935, 1800, 0.94, 1200)}
 PRESETS = {"mnist": "simple", "cifar10": "airbench"}
 
 # Of the fast net's 3x3 convolutions: places, channels in and out. A training step of a picture
@@ -102,41 +100,12 @@ def cifar10(arguments: argparse.Namespace) -> None:
 
 def _accuracy(name: str, arguments: argparse.Namespace) -> None:
     data = arguments.data / name
-    with tempfile.TemporaryDirectory() as folder:
-        command = [
-            *(sys.executable, "-m", "tasks.image_classification", "train"),
-            *("--data.train", data / "train.parquet", "--data.test", data / "test.parquet"),
-            *("--model.preset", PRESETS[name], "--run.dir", f"{folder}/run"),
-        ]
-        start = time.perf_counter()
-        if subprocess.run(list(map(str, command))).returncode:
-            raise BenchmarkError("training failed; what it said is above")
-        whole = time.perf_counter() - start
-        metrics = json.loads(Path(folder, "run/metrics.json").read_text("utf-8"))
-    test, trained = metrics["test"]["accuracy"], metrics["train"]
-    least, longest, hoped, sooner = BARS[name]
-    good, quick = test >= least, trained["seconds"] <= longest
-    rows = [
-        ("test accuracy", f"{test:.4f}", f"≥ {least}", f"≥ {hoped}", verdict(good)),
-        ("training, s", f"{trained['seconds']:.0f}", f"≤ {longest}", f"≤ {sooner}", verdict(quick)),
-        ("the whole command, s", f"{whole:.0f}", "", "", ""),
-        ("pictures/s", f"{trained['examples_per_second']:.0f}", "", "", ""),
-    ]
-    results = {
-        "test_accuracy": {"value": test, "bar": least, "goal": hoped, "holds": good},
-        "train_seconds": {
-            "value": trained["seconds"],
-            "bar": longest,
-            "goal": sooner,
-            "holds": quick,
-        },
-        "command_seconds": round(whole, 1),
-        "train": trained,
-        "environment": metrics["environment"],
-    }
+    files = ["--data.train", data / "train.parquet", "--data.test", data / "test.parquet"]
+    metrics, seconds = train("image_classification", [*files, "--model.preset", PRESETS[name]])
+    rows, results = judge(metrics, seconds, BARS[name], "pictures/s")
     if name == "cifar10":
         peak = run("peak", [*OURS, "peak"])[0]["gflop_per_second"]
-        reached = trained["examples_per_second"] * FLOP / 1e9
+        reached = metrics["train"]["examples_per_second"] * FLOP / 1e9
         rows.append(("GFLOP/s", f"{reached:.0f}", "", "", ""))
         rows.append(("share of the peak", f"{reached / peak:.2f}", "", "", ""))
         results |= {"gflop_per_second": round(reached), "peak_gflop_per_second": round(peak)}

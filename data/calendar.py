@@ -3,13 +3,14 @@ is told of the time.
 
 seconds = parse_times(tf.constant(["2016-07-01 13:00"]))
 steps = shift(seconds[:, tf.newaxis], tf.range(1, 25, dtype=tf.int64), frequency)
-features = calendar_features(steps, frequency)
+features = calendar_features(steps, calendar_periods(frequency))
 
 Dates are counted as in the proleptic Gregorian calendar, by the algorithms of Hinnant 2013,
 "chrono-compatible low-level date algorithms". Everything is a stock TensorFlow op.
 """
 
 import math
+from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -19,9 +20,11 @@ WEEK = 7 * DAY
 YEAR = 365.2425 * DAY
 
 _PATTERN = (
-    r"\s*(\d{4})(?:-(\d{2})(?:-(\d{2})(?:[T ](\d{2}):(\d{2})(?::(\d{2})(?:\.\d*)?)?)?)?)?"
+    r"\s*(\d{4})(?:-(0[1-9]|1[0-2])(?:-(\d{2})"
+    r"(?:[T ]([01]\d|2[0-3]):([0-5]\d)(?::([0-5]\d)(?:\.\d*)?)?)?)?)?"
     r"(?:Z|[+]00:?00)?\s*"
 )
+_MESSAGE = "time must be like 2016-07-01 13:00:00 (UTC), 2016-07-01, 2016-07 or 2016, not:"
 
 
 def parse_times(texts: tf.Tensor) -> tf.Tensor:
@@ -29,11 +32,11 @@ def parse_times(texts: tf.Tensor) -> tf.Tensor:
     or 2016; those without a zone are UTC.
 
     Raises:
-        tf.errors.InvalidArgumentError: a text is not like that, or has another zone than UTC.
+        tf.errors.InvalidArgumentError: a text is not like that, names no real day, or has
+            another zone than UTC.
     """
     known = tf.reduce_all(tf.strings.regex_full_match(texts, _PATTERN))
-    message = "time must be like 2016-07-01 13:00:00 (UTC), 2016-07-01, 2016-07 or 2016, not:"
-    with tf.control_dependencies([tf.debugging.Assert(known, [message, texts])]):
+    with tf.control_dependencies([tf.debugging.Assert(known, [_MESSAGE, texts])]):
         texts = tf.identity(texts)
     year, month, day, hour, minute, second = (
         tf.strings.to_number(
@@ -45,7 +48,10 @@ def parse_times(texts: tf.Tensor) -> tf.Tensor:
         )
         for group, first in enumerate(("0", "1", "1", "0", "0", "0"))
     )
-    return _days(year, month, day) * DAY + hour * HOUR + minute * 60 + second
+    days = _days(year, month, day)
+    there_is = tf.reduce_all(_civil(days)[2] == day)  # 2016-02-30 would be another day
+    with tf.control_dependencies([tf.debugging.Assert(there_is, [_MESSAGE, texts])]):
+        return days * DAY + hour * HOUR + minute * 60 + second
 
 
 def format_times(seconds: tf.Tensor) -> tf.Tensor:
@@ -81,24 +87,26 @@ def shift(seconds: tf.Tensor, steps: tf.Tensor, frequency: Frequency) -> tf.Tens
     return _days(year, month, day) * DAY + (seconds - days * DAY)
 
 
-def calendar_periods(frequency: Frequency) -> tuple[float, ...]:
-    """The periods, in seconds, of which a model is told where a time is: those that have at least
-    two steps."""
+def calendar_periods(frequency: Frequency, span: float = math.inf) -> tuple[float, ...]:
+    """The periods, in seconds, of which a model is told where a time is: those that have two steps
+    at least, and that data of this span, in seconds, show twice. In a year that was seen once,
+    every day has but one history, which can only be learned by heart."""
     step = frequency.seconds or frequency.months * YEAR / 12
-    return tuple(period for period in (float(DAY), float(WEEK), YEAR) if step * 2 <= period)
+    # Two years of data may be a day short of two mean years.
+    long = span + DAY
+    return tuple(p for p in (float(DAY), float(WEEK), YEAR) if step * 2 <= p and 2 * p <= long)
 
 
-def calendar_features(seconds: tf.Tensor, frequency: Frequency) -> tf.Tensor:
-    """Sine and cosine of the place in the day, the week and the year, as far as the steps are
-    shorter: float32 (..., features)."""
-    # A week begins on a Monday, and 1970-01-01 was a Thursday.
+def calendar_features(seconds: tf.Tensor, periods: Sequence[float]) -> tf.Tensor:
+    """Sine and cosine of the place in each of some periods: float32 (..., 2 x periods)."""
+    if not periods:
+        return tf.zeros(tf.concat([tf.shape(seconds), [0]], axis=0))
     features = []
-    for period in calendar_periods(frequency):
+    for period in periods:
+        # A week begins on a Monday, and 1970-01-01 was a Thursday.
         since = tf.cast(seconds + (3 * DAY if period == WEEK else 0), tf.float64)
         angle = tf.cast(tf.math.floormod(since, period) * (2 * math.pi / period), tf.float32)
         features += [tf.sin(angle), tf.cos(angle)]
-    if not features:
-        return tf.zeros([*tf.unstack(tf.shape(seconds)), 0])
     return tf.stack(features, axis=-1)
 
 

@@ -22,12 +22,13 @@ class Field:
     column: str
     """The column's name; "0", "1", ... in files without a header."""
 
-    kind: Literal["text", "label", "number", "bytes", "image"] = "text"
+    kind: Literal["text", "label", "number", "bytes", "image", "sequence"] = "text"
     """text: kept as it is. label: the str() of a scalar, so True is "True"; but an integral float,
     which is what integers become beside nulls in many tools, loses its ".0". number: float32.
     bytes: kept as they are, or decoded where they are {"b64": "..."}. image: the bytes of an
     encoded picture, from bytes, the path of a file, {"bytes": ..., "path": ...} as Hugging Face's
-    Parquet files have it, or {"b64": "..."}; it is decoded once to see that it is whole."""
+    Parquet files have it, or {"b64": "..."}; it is decoded once to see that it is whole. sequence:
+    float32 (steps, features), which the tables of `data.sequence_tables` have in their cells."""
 
     required: bool = True
     """Whether the column and each of its cells must be there."""
@@ -50,6 +51,8 @@ class Field:
             cells: what the rows of a table hold.
             folder: what the paths of pictures are relative to.
         """
+        if self.kind == "sequence":
+            return cells, {}
         if self.kind == "image":
             values, problems = self._pictures(cells, folder)
         else:
@@ -71,7 +74,9 @@ class Field:
 
     def array(self, values: list[Any]) -> np.ndarray:
         """Converted values as an array of objects, or of float32 for numbers."""
-        return np.array(values, np.float32 if self.kind == "number" else object)
+        if self.kind == "number":
+            return np.array(values, np.float32)
+        return np.fromiter(values, object, len(values))  # also where the values are arrays
 
     def _pictures(self, cells: list[Any], folder: Path) -> tuple[list[Any], dict[int, str]]:
         from data.pictures import load_pictures

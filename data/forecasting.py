@@ -35,7 +35,7 @@ class ForecastPreprocessor(Preprocessor):
         columns: names of columns by what they are for.
         frequency: seconds, months and end of the step.
         window, horizon: steps.
-        calendar: whether there are calendar features.
+        calendar: the periods, in seconds, of which the model is told where a step is.
         season: steps of a season.
         mean, deviation: of each column of numbers in the training data.
         seasonal_error: each target's mean absolute difference from a season before, in the
@@ -50,7 +50,7 @@ class ForecastPreprocessor(Preprocessor):
         frequency: Mapping[str, Any],
         window: int,
         horizon: int,
-        calendar: bool,
+        calendar: Sequence[float],
         season: int,
         mean: Sequence[float],
         deviation: Sequence[float],
@@ -63,7 +63,7 @@ class ForecastPreprocessor(Preprocessor):
         self.frequency = Frequency(**frequency)
         self.window = window
         self.horizon = horizon
-        self.calendar = calendar and bool(calendar_periods(self.frequency))
+        self.calendar = tuple(calendar)
         self.season = season
         self.mean = np.array(mean, np.float32)
         self.deviation = np.array(deviation, np.float32)
@@ -117,7 +117,7 @@ class ForecastPreprocessor(Preprocessor):
         features = [tf.zeros([tf.shape(history)[0], self.window + self.horizon, 0])]
         if self.calendar:
             times = shift(last_time[:, tf.newaxis], steps, self.frequency)
-            features.append(calendar_features(times, self.frequency))
+            features.append(calendar_features(times, self.calendar))
         if self.columns.known:
             known = tf.concat([history[..., first_known:], _filled(known, mean)], axis=1)
             features.append((known - mean) / deviation)
@@ -134,8 +134,7 @@ class ForecastPreprocessor(Preprocessor):
     @property
     def step_features(self) -> int:
         """Features of each step: of the calendar, and known columns."""
-        calendar = 2 * len(calendar_periods(self.frequency)) if self.calendar else 0
-        return calendar + len(self.columns.known)
+        return 2 * len(self.calendar) + len(self.columns.known)
 
     @property
     def static_features(self) -> int:
@@ -172,7 +171,7 @@ class ForecastPreprocessor(Preprocessor):
             "frequency": asdict(self.frequency),
             "window": self.window,
             "horizon": self.horizon,
-            "calendar": self.calendar,
+            "calendar": list(self.calendar),
             "season": self.season,
             "mean": self.mean.tolist(),
             "deviation": self.deviation.tolist(),
@@ -196,12 +195,14 @@ def fit_forecast_preprocessor(
     inside = (series.times >= section.first) & (series.times < section.end)
     values = series.values[inside].astype(np.float64)
     deviation = values.std(axis=0)
+    times = series.times[inside]
+    span = float(times.max() - times.min())
     return ForecastPreprocessor(
         columns=asdict(series.columns),
         frequency=asdict(series.frequency),
         window=window,
         horizon=horizon,
-        calendar=calendar,
+        calendar=calendar_periods(series.frequency, span) if calendar else (),
         season=season,
         mean=values.mean(axis=0).tolist(),
         # A column that never changes is only moved to 0.
@@ -232,7 +233,9 @@ def _static_column(cells: np.ndarray) -> dict[str, Any]:
     try:
         numbers = np.array([float(cell) for cell in cells])
         if np.isfinite(numbers).all():
-            return {"mean": float(numbers.mean()), "deviation": float(numbers.std()) or 1.0}
+            varies = (numbers != numbers[0]).any()
+            deviation = float(numbers.std()) if varies else 1.0
+            return {"mean": float(numbers.mean()), "deviation": deviation}
     except ValueError:
         pass
     words, counts = np.unique(cells.astype(str), return_counts=True)

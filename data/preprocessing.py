@@ -85,6 +85,34 @@ class Preprocessor(tf.Module):
         return kind(**arguments)
 
 
+def raw_tensors(columns: Mapping[str, np.ndarray]) -> dict[str, tf.Tensor]:
+    """Columns of records as a batch of raw records, as a SavedModel is sent them.
+
+    Arrays of unequal length, such as sequences, are filled up with NaN to one shape.
+    """
+    return {
+        name: tf.constant(filled_up(cells) if _unequal(cells) else cells)
+        for name, cells in columns.items()
+    }
+
+
+def filled_up(sequences: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+    """Arrays (steps, features) as one, (batch, longest, features), with NaN after their ends."""
+    longest = max(len(values) for values in sequences)
+    whole = np.full((len(sequences), longest, *sequences[0].shape[1:]), np.nan, np.float32)
+    for row, values in zip(whole, sequences, strict=True):
+        row[: len(values)] = values
+    return whole
+
+
+def _unequal(cells: np.ndarray) -> bool:
+    return (
+        cells.dtype == object
+        and cells.ndim == 1
+        and isinstance(next(iter(cells), None), np.ndarray)
+    )
+
+
 def encoded_or_refused(
     encode: Callable[[Mapping[str, tf.Tensor]], Encoded], columns: Mapping[str, np.ndarray]
 ) -> Encoded:
@@ -94,7 +122,7 @@ def encoded_or_refused(
         DataError: TensorFlow refuses one of them, such as a picture that Pillow can read; it says
             which, by what it begins with, as records do not know where they are from.
     """
-    record = {name: tf.constant(cells) for name, cells in columns.items()}
+    record = raw_tensors(columns)
     try:
         return encode(record)
     except tf.errors.InvalidArgumentError as error:

@@ -156,6 +156,14 @@ class Numbering:
         return np.fromiter(map(self._codes.__getitem__, labels), np.int32, len(labels))
 
 
+def cell_text(cell: Any) -> str:
+    """A cell for people to read: of an array, its shape and first numbers."""
+    if not isinstance(cell, np.ndarray):
+        return str(cell)
+    numbers = ", ".join(f"{number:.4g}" for number in cell.ravel()[:8].tolist())
+    return f"{' x '.join(map(str, cell.shape))}: {numbers}{', …' if cell.size > 8 else ''}"
+
+
 def label_counts(records: Records | StreamedRecords, key: str = "label") -> dict[str, int]:
     """How many records each label has; sorted as numbers if all are integers, else as text."""
     codes, names = records.labels(key)

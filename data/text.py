@@ -68,7 +68,7 @@ class BertPreprocessor(Preprocessor):
     def encode(self, record: Mapping[str, tf.Tensor]) -> Encoded:
         return {
             name: self._tokenizer.tokenize(
-                _normalize(record[name], self.lowercase, self.strip_accents)
+                normalize(record[name], self.lowercase, self.strip_accents)
             )
             for name in self._texts
         }
@@ -123,7 +123,7 @@ class BertPreprocessor(Preprocessor):
         return arguments, {"vocabulary": self.vocabulary, "labels": self.labels}
 
 
-def _normalize(texts: tf.Tensor, lowercase: bool, strip_accents: bool) -> tf.Tensor:
+def normalize(texts: tf.Tensor, lowercase: bool, strip_accents: bool) -> tf.Tensor:
     """Texts as the original BERT has them before it splits words.
 
     FastBertTokenizer's own cleaning differs: it folds full-width punctuation into ASCII, which
@@ -175,7 +175,7 @@ def learn_vocabulary(records: Any, size: int, lowercase: bool = True) -> list[st
     counts: Counter[bytes] = Counter()
     for chunk in records.chunks():
         for name in chunk.columns.keys() & {"text", "text_pair"}:
-            texts = _normalize(tf.constant(chunk.columns[name]), lowercase, lowercase)
+            texts = normalize(tf.constant(chunk.columns[name]), lowercase, lowercase)
             counts.update(splitter.tokenize(texts).flat_values.numpy().tolist())
     frequent = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_WORDS]
     words = [(word.decode("utf-8", "replace"), count) for word, count in frequent]

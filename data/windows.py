@@ -150,12 +150,13 @@ class Windows:
         return self.series.times[self.origins - 1]
 
     def forecast_times(self) -> np.ndarray:
-        """The time stamps of each window's steps to forecast, as text: objects (windows,), lists of
-        `horizon`."""
+        """The time stamps of each window's steps to forecast, as a served model writes them:
+        objects (windows,), lists of `horizon` texts."""
         steps = np.arange(1, self.horizon + 1)
         times = self.series.frequency.shift(self.last_times()[:, np.newaxis], steps)
+        texts = np.datetime_as_string(times.astype("datetime64[s]")).tolist()
         out = np.empty(len(self), object)
-        out[:] = [[stamp_text(time) for time in row] for row in times.tolist()]
+        out[:] = [[text.replace("T", " ") for text in row] for row in texts]
         return out
 
     def naive(self) -> np.ndarray:

@@ -25,10 +25,10 @@ class Forecasting(Task[TimeSeries, ForecasterConfig]):
     def recipe(self, config: ForecasterConfig):
         return {
             "train.epochs": 10,
-            "train.batch_size": 32,
+            "train.batch_size": 64,
             "train.learning_rate": 1e-3,
             "train.schedule": "cosine",
-            "train.patience": 3,
+            "train.patience": 4,
         }
 
     def source(self, data: TimeSeries, config: ForecasterConfig):
@@ -74,9 +74,10 @@ class Forecasting(Task[TimeSeries, ForecasterConfig]):
 
     def rows(self, answer, preprocessor):
         rows = []
-        for step, time in enumerate(answer["time"]):
+        for step in range(preprocessor.horizon):
             row = {"series": answer["series"]} if "series" in answer else {}
-            row["time"] = time
+            if "time" in answer:  # a model without a calendar is not told it
+                row["time"] = answer["time"][step]
             for index, name in enumerate(preprocessor.columns.targets):
                 row[name] = answer["forecast"][step][index]
                 for number, quantile in enumerate(preprocessor.quantiles):

@@ -210,10 +210,6 @@ class SequenceClassifierConfig(RecurrentConfig):
     dropout: float = 0.5
     """Share of the values dropped between layers and before the head in training, 0 to 1."""
 
-    input_dropout: float = 0.2
-    """Share of the first layer's inputs dropped in training, the same ones at each step (Gal &
-    Ghahramani 2016), 0 to 1."""
-
     pooling: Literal["last", "mean", "max", "attention"] = "max"
     """How the outputs of all steps become one: the last one's (in each direction), their mean or
     maximum, or a mean weighted by attention (Yang et al. 2016, equations 5 to 7)."""
@@ -228,7 +224,11 @@ class SequenceClassifierConfig(RecurrentConfig):
     embedding: int = 128
     """Width of the tokens' vectors."""
 
-    word_dropout: float = 0.0
+    embedding_dropout: float = 0.2
+    """Share of the tokens' vectors dropped in training, the same numbers of each (Gal & Ghahramani
+    2016), 0 to 1."""
+
+    word_dropout: float = 0.1
     """Share of the tokens that training makes unknown, 0 to 1."""
 
     lowercase: bool = True
@@ -242,8 +242,9 @@ class SequenceClassifierConfig(RecurrentConfig):
         for name in ("vocabulary_size", "embedding", "max_length"):
             if getattr(self, name) < 1:
                 raise PresetError(f"{name} {getattr(self, name)}: must be at least 1")
-        if not 0 <= self.word_dropout < 1:
-            raise PresetError(f"word_dropout {self.word_dropout}: must be from 0 to below 1")
+        for name in ("embedding_dropout", "word_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise PresetError(f"{name} {getattr(self, name)}: must be from 0 to below 1")
 
 
 @dataclass(frozen=True)
@@ -260,26 +261,32 @@ class ForecasterConfig(RecurrentConfig):
     """Quantiles that are forecast beside the mean, each between 0 and 1; [] for none."""
 
     calendar: bool = True
-    """Tell the recurrent layers the time of day, week and year; requests then have the time."""
+    """Tell the recurrent layers the time of day, week and year, as far as the training data have
+    two of them; requests then have the time."""
 
     linear: bool = True
     """Add a linear forecast, DLinear (Zeng et al. 2023), so that the recurrent layers learn only
     what it can't; as in LSTNet (Lai et al. 2018, section 3.5)."""
+
+    separate: bool = False
+    """Let the recurrent layers read each target by itself, by the same weights for all, which learn
+    from all of them (Nie et al. 2023, section 3.1); else all targets together."""
 
     reversible_norm: bool = False
     """Normalise each window by its own mean and deviation, and give them back to the forecast (Kim
     et al. 2022): for series that drift."""
 
     recurrent_steps: int | None = None
-    """The latest steps of the window that the recurrent layers read; by default all."""
+    """The latest steps of the window that the recurrent layers read; by default 96 of them at
+    most."""
 
-    units: int = 64
+    units: int = 32
     """Width of each layer, and in each direction."""
 
     layers: int = 1
     """Recurrent layers, one on top of another; 0 for a linear forecast alone."""
 
-    dropout: float = 0.3
+    dropout: float = 0.5
     """Share of the values dropped between layers and before the head in training, 0 to 1."""
 
     def __post_init__(self) -> None:

@@ -17,6 +17,7 @@ from zoo.configs import ForecasterConfig
 from zoo.lstm import recurrent_stack
 
 KERNEL = 25  # steps of DLinear's moving average
+RECURRENT_STEPS = 96  # that are read by default; the linear part sees the whole window
 
 
 def forecaster(
@@ -58,8 +59,8 @@ def forecaster(
     if config.layers:
         state = _state(config, scaled, inputs, targets)
         parts.append(_steps(config, state, inputs.get("future"), targets))
-    middle = layers.Add(name="mean")(parts) if len(parts) > 1 else parts[0]
-    outputs = Quantiles(config.quantiles, dtype="float32", name="quantiles")(
+    middle = layers.Add(dtype="float32", name="mean")(parts) if len(parts) > 1 else parts[0]
+    outputs = Quantiles(config.quantiles, config.separate, dtype="float32", name="quantiles")(
         [middle] if state is None else [middle, state]
     )
     if own is not None:
@@ -77,7 +78,7 @@ def _linear(config: ForecasterConfig, targets: Any) -> Any:
     rest = layers.Subtract(dtype="float32", name="remainder")([targets, trend])
     parts = []
     for name, part in (("trend", trend), ("remainder", rest)):
-        by_target = layers.Permute((2, 1), name=f"{name}_by_target")(part)
+        by_target = layers.Permute((2, 1), dtype="float32", name=f"{name}_by_target")(part)
         # The paper's code starts so that each step of the window counts the same.
         start = keras.initializers.Constant(1.0 / config.window)
         dense = layers.Dense(
@@ -89,38 +90,52 @@ def _linear(config: ForecasterConfig, targets: Any) -> Any:
 
 
 def _state(config: ForecasterConfig, scaled: Any, inputs: dict[str, Any], targets: int) -> Any:
-    """What the recurrent layers make of the latest steps: (batch, width)."""
-    steps = config.recurrent_steps or config.window
+    """What the recurrent layers make of the latest steps: (rows, width), a row for each record or,
+    if targets are forecast separately, for each target of each record."""
+    steps = config.recurrent_steps or min(config.window, RECURRENT_STEPS)
     x = FromLast(targets, dtype="float32", name="from_last")(scaled)[:, -steps:]
-    parts = [x]
+    shared = [x[..., targets:]] if x.shape[-1] > targets else []
     if "past" in inputs:
-        parts.append(inputs["past"][:, -steps:])
+        shared.append(inputs["past"][:, -steps:])
     if "static" in inputs:
-        parts.append(layers.RepeatVector(steps, name="static_by_step")(inputs["static"]))
-    if len(parts) > 1:
-        x = layers.Concatenate(name="steps")(parts)
-    state = recurrent_stack(config, x)
-    if "static" in inputs:
-        state = layers.Concatenate(name="state")([state, inputs["static"]])
-    return state
+        shared.append(layers.RepeatVector(steps, name="static_by_step")(inputs["static"]))
+    own = x[..., :targets]
+    if config.separate:
+        own = SplitTargets(name="split_targets")(own)
+        shared = [_for_each(targets, part) for part in shared]
+    x = layers.Concatenate(name="steps")([own, *shared]) if shared else own
+    return recurrent_stack(config, x)
 
 
 def _steps(config: ForecasterConfig, state: Any, future: Any, targets: int) -> Any:
     """The steps of the horizon, (batch, horizon, targets), from the recurrent state and what is
     known of the future; at first 0 where a linear forecast is beside it."""
     start = "zeros" if config.linear else "glorot_uniform"
+    count = 1 if config.separate else targets
     if future is None:
         flat = layers.Dense(
-            config.horizon * targets, kernel_initializer=start, dtype="float32", name="head"
+            config.horizon * count, kernel_initializer=start, dtype="float32", name="head"
         )(state)
-        return layers.Reshape((config.horizon, targets), name="recurrent")(flat)
-    # A context for each step, then one small net for all steps (Wen et al. 2017, section 3.2).
-    width = max(8, config.units // 4)
-    context = layers.Dense(config.horizon * width, name="contexts")(state)
-    context = layers.Reshape((config.horizon, width), name="context_by_step")(context)
-    x = layers.Concatenate(name="context_and_future")([context, future])
-    x = layers.Dense(config.units, "relu", name="step_hidden")(x)
-    return layers.Dense(targets, kernel_initializer=start, dtype="float32", name="recurrent")(x)
+        shape = (config.horizon, count)
+        steps = layers.Reshape(shape, dtype="float32", name="recurrent")(flat)
+    else:
+        # A context for each step, then one small net for all steps (Wen et al. 2017, section 3.2).
+        width = max(8, config.units // 4)
+        context = layers.Dense(config.horizon * width, name="contexts")(state)
+        context = layers.Reshape((config.horizon, width), name="context_by_step")(context)
+        if config.separate:
+            future = _for_each(targets, future)
+        x = layers.Concatenate(name="context_and_future")([context, future])
+        x = layers.Dense(config.units, "relu", name="step_hidden")(x)
+        steps = layers.Dense(count, kernel_initializer=start, dtype="float32", name="recurrent")(x)
+    if not config.separate:
+        return steps
+    return JoinTargets(targets, dtype="float32", name="join_targets")(steps)
+
+
+def _for_each(targets: int, shared: Any) -> Any:
+    """What targets share, (batch, steps, features), for each of them: (batch x targets, ...)."""
+    return RepeatRows(targets, name=f"{shared.name.split('/')[0]}_by_target")(shared)
 
 
 @keras.saving.register_keras_serializable(package="zoo")
@@ -211,6 +226,54 @@ class FromLast(layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="zoo")
+class SplitTargets(layers.Layer):
+    """(batch, steps, targets) -> (batch x targets, steps, 1): each target as a series of its own,
+    so that all are learned from by the same weights (Nie et al. 2023, section 3.1)."""
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(tf.transpose(x, [0, 2, 1]), [-1, x.shape[1], 1])
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return None, input_shape[1], 1
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class JoinTargets(layers.Layer):
+    """(batch x targets, steps, 1) -> (batch, steps, targets)."""
+
+    def __init__(self, targets: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.targets = targets
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        return tf.transpose(tf.reshape(x, [-1, self.targets, x.shape[1]]), [0, 2, 1])
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return None, input_shape[1], self.targets
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "targets": self.targets}
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class RepeatRows(layers.Layer):
+    """Each row of (batch, ...) so many times, one after another."""
+
+    def __init__(self, times: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.times = times
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        return tf.repeat(x, self.times, axis=0)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return None, *input_shape[1:]
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "times": self.times}
+
+
+@keras.saving.register_keras_serializable(package="zoo")
 class MovingAverage(layers.Layer):
     """The mean over so many steps around each, of (batch, steps, columns); beyond the ends the
     first and the last step go on."""
@@ -240,30 +303,32 @@ class Quantiles(layers.Layer):
     """The mean (batch, horizon, targets) and quantiles beside it: (batch, horizon, targets, 1 +
     quantiles).
 
-    A quantile is the mean and an offset, which follows from the recurrent state, if there is one.
-    The mean gets no gradient through its quantiles, so asking for them does not change what it is
-    fitted to. Quantiles that cross are put in order, which never makes them worse (Chernozhukov et
-    al. 2010).
+    A quantile is the mean and an offset, which follows from the recurrent state, if there is one:
+    (batch, width), or (batch x targets, width) with `separate`. The mean gets no gradient through
+    its quantiles, so asking for them does not change what it is fitted to. Quantiles that cross are
+    put in order, which never makes them worse (Chernozhukov et al. 2010).
     """
 
-    def __init__(self, quantiles: Sequence[float], **kwargs: Any) -> None:
+    def __init__(self, quantiles: Sequence[float], separate: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.quantiles = [float(quantile) for quantile in quantiles]
+        self.separate = separate
 
     def build(self, input_shape: list[tuple]) -> None:
         horizon, targets = input_shape[0][1:]
-        shape = (horizon, targets, len(self.quantiles))
+        count = len(self.quantiles)
         # Half a training deviation is what a forecast is off by, give or take.
         start = np.array([0.5 * NormalDist().inv_cdf(quantile) for quantile in self.quantiles])
         self.offsets = self.add_weight(
-            shape=shape,
+            shape=(horizon, targets, count),
             initializer=lambda shape, dtype=None: np.broadcast_to(start, shape),
             name="offsets",
         )
         self.by_state = None
         if len(input_shape) > 1 and self.quantiles:
+            outputs = horizon * count * (1 if self.separate else targets)
             self.by_state = self.add_weight(
-                shape=(input_shape[1][-1], int(np.prod(shape))), initializer="zeros", name="kernel"
+                shape=(input_shape[1][-1], outputs), initializer="zeros", name="kernel"
             )
         self.built = True
 
@@ -275,7 +340,12 @@ class Quantiles(layers.Layer):
         if self.by_state is not None:
             state = tf.cast(inputs[1], tf.float32)
             own = tf.matmul(state, tf.convert_to_tensor(self.by_state))
-            offsets = offsets + tf.reshape(own, [-1, *self.offsets.shape])
+            horizon, targets, count = self.offsets.shape
+            if self.separate:
+                own = tf.reshape(own, [-1, targets, horizon, count])
+                offsets = offsets + tf.transpose(own, [0, 2, 1, 3])
+            else:
+                offsets = offsets + tf.reshape(own, [-1, horizon, targets, count])
         quantiles = tf.sort(tf.stop_gradient(mean) + offsets, axis=-1)
         return tf.concat([mean, quantiles], axis=-1)
 
@@ -283,4 +353,5 @@ class Quantiles(layers.Layer):
         return *input_shape[0], 1 + len(self.quantiles)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "quantiles": self.quantiles}
+        own = {"quantiles": self.quantiles, "separate": self.separate}
+        return {**super().get_config(), **own}

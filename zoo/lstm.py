@@ -33,9 +33,7 @@ def recurrent_stack(
         A Keras tensor, float (batch, width): `width` is units, twice that if bidirectional.
     """
     if config.input_dropout:
-        x = layers.Dropout(
-            config.input_dropout, noise_shape=(None, 1, None), name=f"{scope}_input_dropout"
-        )(x)
+        x = _step_dropout(config.input_dropout, f"{scope}_input_dropout")(x)
     for index in range(config.layers):
         name = f"{scope}{index + 1}"
         last = index == config.layers - 1
@@ -48,9 +46,14 @@ def recurrent_stack(
         if config.dropout:
             y = layers.Dropout(config.dropout, name=f"{name}_dropout")(y)
         x = y
-    return (
-        x if config.pooling == "last" else Pooling(config.pooling, name=f"{scope}_pooling")(x, mask)
-    )
+    if config.pooling == "last":
+        return x
+    return Pooling(config.pooling, name=f"{scope}_pooling")(x, mask=mask)
+
+
+def _step_dropout(rate: float, name: str) -> layers.Layer:
+    """Dropout of the same features at each step of a sequence."""
+    return layers.Dropout(rate, noise_shape=(None, 1, None), name=name)
 
 
 def _recurrent(config: RecurrentConfig, sequences: bool, name: str) -> layers.Layer:
@@ -76,6 +79,7 @@ class Pooling(layers.Layer):
     def __init__(self, how: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.how = how
+        self.supports_masking = True  # a mask that comes with the inputs is no mistake
 
     def build(self, inputs_shape: tuple, mask_shape: Any = None) -> None:
         if self.how == "attention":
@@ -102,6 +106,9 @@ class Pooling(layers.Layer):
             weights = tf.nn.softmax(tf.where(real, scores, scores.dtype.min), axis=1)
             pooled = tf.reduce_sum(weights * x, axis=1)
         return tf.cast(tf.where(some, pooled, 0.0), self.compute_dtype)
+
+    def compute_mask(self, *masks: Any) -> None:
+        """There are no steps left to mask."""
 
     def compute_output_shape(self, inputs_shape: tuple, mask_shape: Any = None) -> tuple:
         return inputs_shape[0], inputs_shape[-1]
@@ -182,6 +189,8 @@ def sequence_classifier(
         if config.word_dropout:
             x = WordDropout(config.word_dropout, name="word_dropout")(x)
         x = layers.Embedding(vocabulary_size, config.embedding, name="embedding")(x)
+        if config.embedding_dropout:
+            x = _step_dropout(config.embedding_dropout, "embedding_dropout")(x)
     else:
         inputs = keras.Input((None, features), name="values")
         x = StepNormalization(name="normalization")(inputs)

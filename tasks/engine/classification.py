@@ -19,7 +19,7 @@ from scipy.special import softmax
 from sklearn import metrics as scores
 from tensorboard.plugins.pr_curve import summary as pr_curve
 
-from data.records import Records
+from data.records import Records, cell_text
 from tasks.engine import markdown
 from tasks.engine.classification_pictures import (
     Calibration,
@@ -28,7 +28,7 @@ from tasks.engine.classification_pictures import (
     per_class_picture,
 )
 from tasks.engine.errors import UsageError
-from tasks.engine.pictures import label_style, pixels, short
+from tasks.engine.pictures import label_style, short
 
 _LABEL_KEY = "label"  # the record's key for what the truth already says
 _PR_CURVES = 100
@@ -121,13 +121,11 @@ class ClassificationAssessment:
     def summaries(
         self, truth: np.ndarray, outputs: np.ndarray, records: Records, step: int
     ) -> None:
-        """Writes pictures, a precision-recall curve for each class, and sample predictions.
+        """Writes a precision-recall curve for each class, and sample predictions.
 
         They go to the default `tf.summary` writer. The samples are the same records at each step,
         spread evenly over the data; curves are of the 100 most frequent classes at most.
         """
-        for name, figure in self.pictures(truth, outputs).items():
-            tf.summary.image(name, pixels(figure)[np.newaxis], step)
         probabilities = _softmax(outputs)
         counts = np.bincount(truth, minlength=len(self.labels))
         for index in np.argsort(-counts, kind="stable")[:_PR_CURVES]:
@@ -233,7 +231,7 @@ def _as_texts(row: Mapping[str, Any]) -> dict[str, str]:
         if key == _LABEL_KEY:
             continue
         try:
-            texts[key] = value.decode() if isinstance(value, bytes) else str(value)
+            texts[key] = value.decode() if isinstance(value, bytes) else cell_text(value)
         except UnicodeDecodeError:
             continue
     return texts

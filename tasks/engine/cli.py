@@ -160,7 +160,7 @@ def _verb(task: Task, arguments: list[str]) -> tuple[str, list[str]]:
     if arguments and not arguments[0].startswith("-"):
         raise UsageError(f"no verb '{arguments[0]}'; the verbs are {', '.join(VERBS)}")
     first_run = ["--data.train", "sample", "--export.dir", f"saved_models/{task.name}"]
-    return "train", first_run + arguments
+    return "train", [*first_run, *task.first_run, *arguments]
 
 
 def _help(task: Task) -> str:

@@ -24,7 +24,6 @@ from tasks.engine.forecasting_pictures import (
     error_by_step_picture,
     forecasts_picture,
 )
-from tasks.engine.pictures import pixels
 
 Outputs = Mapping[str, np.ndarray]
 
@@ -131,9 +130,7 @@ class ForecastAssessment:
     def summaries(
         self, truth: np.ndarray, outputs: np.ndarray, records: Windows, step: int
     ) -> None:
-        """Writes pictures, a scalar for each step of the horizon, and the largest errors."""
-        for name, figure in self.pictures(truth, outputs, records, {}).items():
-            tf.summary.image(name, pixels(figure)[np.newaxis], step)
+        """Writes a scalar for each step of the horizon, and the largest errors."""
         by_step = _by_axis(self._errors(truth, outputs), (0, 2))["scaled_mse"]
         for horizon, value in enumerate(by_step, 1):
             tf.summary.scalar("scaled_mse_by_step", value, step=horizon)
@@ -171,7 +168,8 @@ class ForecastAssessment:
         means = _by_axis(self._errors(truth, outputs), (0, 1))
         mse = means.pop("scaled_mse") * deviation**2
         raw = {"mse": mse, "mae": means.pop("scaled_mae") * deviation, "rmse": np.sqrt(mse)}
-        del means["scaled_rmse"]
+        for name in means.keys() & {"scaled_rmse", "quantile_loss"}:
+            del means[name]
         return {
             name: {key: float(values[index]) for key, values in (raw | means).items()}
             for index, name in enumerate(self.preprocessor.columns.targets)

@@ -141,7 +141,7 @@ def _named_rows(what: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
         return ""
     columns = list(next(iter(rows.values())))
     cells = [[_words(k, False), *(_number(v.get(c)) for c in columns)] for k, v in rows.items()]
-    return markdown.table([what, *map(_words, columns)], cells, numbers=list(map(_words, columns)))
+    return markdown.table([what, *columns], cells, numbers=columns)
 
 
 def _rows(rows: Sequence[Mapping[str, Any]]) -> str:

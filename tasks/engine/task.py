@@ -47,7 +47,7 @@ class Assessment(Protocol):
         records: Any,
         baselines: "Mapping[str, np.ndarray]",
     ) -> "dict[str, Figure]":
-        """Figures for the report, by name."""
+        """Figures for the report and TensorBoard, by name."""
 
     def mistakes(
         self, truth: "np.ndarray", outputs: "np.ndarray", records: Any, limit: int = 20
@@ -57,7 +57,8 @@ class Assessment(Protocol):
     def summaries(
         self, truth: "np.ndarray", outputs: "np.ndarray", records: Any, step: int
     ) -> None:
-        """Pictures, curves and samples for TensorBoard, into the default tf.summary writer."""
+        """Curves and samples for TensorBoard, into the default tf.summary writer; the engine adds
+        the pictures."""
 
 
 class Source(Protocol):
@@ -108,6 +109,7 @@ class Task(Generic[Data, Model]):
 
     name: ClassVar[str]  # as in `python -m tasks.NAME`
     requests: ClassVar[str] = "a .csv, .tsv, .jsonl or .parquet file, or text or JSON lines"
+    first_run: ClassVar[Sequence[str]] = ()  # options for the sample, beside the defaults
     echoed: ClassVar[Sequence[str]] = ("file",)  # columns of requests that answers repeat
     one_thread_an_op: ClassVar[bool] = False  # as suits models of many small ops in a row
     data_options: ClassVar[type]

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from data.preprocessing import Preprocessor, raw_tensors
+from data.records import cell_text
 from data.tables import Records, Splits
 from tasks.engine.distribution import make_precision, make_strategy, one_thread_an_op
 from tasks.engine.errors import UsageError
@@ -105,7 +106,8 @@ def _train_part(
         model = task.model(config.model, preprocessor)
         baselines = task.baselines(config.model, preprocessor)
     objective = task.objective(config.train, preprocessor)
-    kind = type(model).__name__ if type(model) is not keras.Model else model.name.capitalize()
+    plain = type(model).__name__ == "Functional"
+    kind = model.name.capitalize() if plain else type(model).__name__
     policy = keras.config.dtype_policy().name
     _say("model", f"{kind}, {model.count_params():,} parameters, {policy}")
     if not resuming:
@@ -203,18 +205,18 @@ def _judge(
         return
     shown = len(judged.records)
     part = (judged.truth[:shown], judged.outputs[:shown], judged.records)
-    more = task.pictures(model, preprocessor, *part)
+    pictures = assessment.pictures(judged.truth, judged.outputs, judged.records, baselines)
+    pictures |= task.pictures(model, preprocessor, *part)
     with tf.summary.create_file_writer(str(logs)).as_default():
-        assessment.summaries(*part, step=len(history))
-        for name, figure in more.items():
+        for name, figure in pictures.items():
             tf.summary.image(name, pixels(figure)[np.newaxis], step=len(history))
+        assessment.summaries(*part, step=len(history))
     _write_vectors(logs, model, preprocessor, judged)
-    drawn = assessment.pictures(judged.truth, judged.outputs, judged.records, baselines)
     write_report(
         run,
         metrics,
         history,
-        pictures=drawn | more,
+        pictures=pictures,
         mistakes=assessment.mistakes(*part),
         config=config.plain,
         mistakes_title=assessment.mistakes_title,
@@ -235,7 +237,7 @@ def _write_vectors(
     if vectors is None or not isinstance(records, Records):
         return
     names = [name for name, column in records.columns.items() if column.dtype == object]
-    texts = [[str(cell) for cell in records.columns[name]] for name in names]
+    texts = [[cell_text(cell) for cell in records.columns[name]] for name in names]
     write_projector(logs, "features", vectors, list(zip(*texts, strict=True)), names)
 
 

@@ -90,7 +90,8 @@ def test_the_report_shows_mistakes_explanations_and_the_first_layer(trained):
     report = (trained.folder / "report.md").read_text()
     pictures = re.findall(r"!\[.*?\]\((.*?)\)", report)
     names = {Path(name).stem for name in pictures}
-    assert {"explanations", "first_layer", "confusion_matrix", "calibration"} <= names
+    assert {"explanations", "first_layer"} <= names
+    assert {"confusion_matrix", "calibration", "per_class"} <= names
     for name in pictures:
         assert (trained.folder / name).read_bytes().startswith(b"\x89PNG")
 

@@ -107,6 +107,12 @@ def test_tensorboard_has_scalars_for_train_and_validation(trained):
         assert "epoch_loss" in tags and "epoch_accuracy" in tags
 
 
+def test_tensorboard_shows_the_pictures_of_the_report(trained):
+    events = EventAccumulator(str(trained.folder / "logs" / "test")).Reload()
+    pictures = set(events.PluginTagToContent("images"))
+    assert pictures == {"confusion_matrix", "calibration", "per_class"}
+
+
 def test_the_config_repeats_the_run(trained, tmp_path):
     config = trained.folder / "config.yaml"
     assert run("train", "--config", config, "--run.dir", tmp_path / "again") == 0
