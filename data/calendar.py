@@ -10,7 +10,9 @@ Dates are counted as in the proleptic Gregorian calendar, by the algorithms of H
 """
 
 import math
+import re
 from collections.abc import Sequence
+from datetime import date
 
 import tensorflow as tf
 
@@ -52,6 +54,19 @@ def parse_times(texts: tf.Tensor) -> tf.Tensor:
     there_is = tf.reduce_all(_civil(days)[2] == day)  # 2016-02-30 would be another day
     with tf.control_dependencies([tf.debugging.Assert(there_is, [_MESSAGE, texts])]):
         return days * DAY + hour * HOUR + minute * 60 + second
+
+
+def is_time(text: str) -> bool:
+    """Whether `parse_times` takes a text."""
+    parts = re.fullmatch(_PATTERN, text, re.ASCII)
+    if parts is None:
+        return False
+    year, month, day = (int(part or "1") for part in parts.groups()[:3])
+    try:
+        date(year or 2000, month, day)  # 0000 is a leap year too, but none that Python knows
+    except ValueError:
+        return False
+    return True
 
 
 def format_times(seconds: tf.Tensor) -> tf.Tensor:

@@ -7,16 +7,22 @@
 Times are int64 seconds since 1970-01-01 UTC everywhere.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from data.errors import DataError
+from data.stamps import stamp_text
 
 MINUTE, HOUR, DAY, WEEK = 60, 3600, 86_400, 604_800
 _UNITS = {"W": WEEK, "D": DAY, "h": HOUR, "min": MINUTE, "s": 1}
 _MONTHS = {12: "Y", 3: "Q", 1: "M"}
+
+# A second step length in more than this share of the differences, and not in one or two gaps only,
+# is no matter of a few steps that are absent.
+MIXED, GAPS = 0.1, 2
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ class Frequency:
             bounds: where series start and end among them, (series + 1,); None for a single one.
 
         Raises:
-            DataError: there are fewer than two differences.
+            DataError: there are fewer than two differences, or two step lengths are common.
         """
         pairs = np.ones(max(len(times) - 1, 0), bool)
         if bounds is not None:
@@ -86,11 +92,15 @@ class Frequency:
                 "a series of 3 at least, or say it with --data.frequency."
             )
         month, day, rest, length = _calendar(times)
-        common = _most_common(np.diff(times)[pairs])
+        seconds, ends = np.diff(times)[pairs], times[1:][pairs]
+        common = _most_common(seconds)
         same_day, same_time = (not np.diff(part)[pairs].any() for part in (day, rest))
         last_day = bool((day == length - 1).all())
         if common >= 28 * DAY and same_time and (same_day or last_day):
-            return cls(months=_most_common(np.diff(month)[pairs]), end=last_day)
+            months = np.diff(month)[pairs]
+            _check_even(months, ends, lambda step: cls(months=step, end=last_day))
+            return cls(months=_most_common(months), end=last_day)
+        _check_even(seconds, ends, lambda step: cls(seconds=step))
         return cls(seconds=common)
 
     def shift(self, times: np.ndarray | int, steps: np.ndarray | int) -> np.ndarray:
@@ -174,6 +184,30 @@ def _calendar(times: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np
 def _days(month: np.ndarray) -> np.ndarray:
     """The first day of months since 1970, in days since then."""
     return month.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
+
+
+def _check_even(steps: np.ndarray, ends: np.ndarray, frequency: Callable[[int], Frequency]) -> None:
+    """Raises if a second step length is nearly as common as the first.
+
+    Args:
+        steps: the lengths, in a unit.
+        ends: the times at which they end.
+        frequency: what a length in that unit is called.
+    """
+    values, counts = np.unique(steps, return_counts=True)
+    if len(values) < 2:
+        return
+    first, second = np.argsort(-counts, kind="stable")[:2]
+    if counts[second] <= max(GAPS, MIXED * len(steps)):
+        return
+    one, other = (frequency(int(values[place])).alias for place in (first, second))
+    met = stamp_text(ends[np.argmax(steps == values[second])])
+    smaller = min(int(values[first]), int(values[second]))
+    raise DataError(
+        f"time steps are '{one}' apart ({counts[first]:,} times) and '{other}' apart "
+        f"({counts[second]:,} times, first at {met}); give series of one frequency, or say "
+        f"--data.frequency {frequency(smaller).alias}, and steps that are absent are filled."
+    )
 
 
 def _most_common(numbers: np.ndarray) -> int:

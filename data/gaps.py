@@ -1,6 +1,6 @@
 """What is missing in series on a grid: said, or filled and counted.
 
-values, counts = fill_gaps(grid, rows, columns, "interpolate")
+values, gaps = fill_gaps(grid, rows, columns, "interpolate")
 filled = fill(values[:, 0], grid.bounds, "interpolate")
 """
 
@@ -15,8 +15,8 @@ from data.tables import describe
 
 def fill_gaps(
     grid: Grid, rows: StampedRows, columns: Columns, how: str, future: bool = False
-) -> tuple[np.ndarray, dict[str, int]]:
-    """The rows' values on the grid, without gaps, and how many of each column were filled.
+) -> tuple[np.ndarray, np.ndarray]:
+    """The rows' values on the grid, without gaps, and which of them were filled, booleans.
 
     Args:
         grid: of the rows.
@@ -42,7 +42,7 @@ def fill_gaps(
         missing = gaps[:, number]
         values[missing, number] = fill(values[:, number], grid.bounds, how)[missing]
     _check_filled(gaps & np.isnan(values), grid, rows, columns)
-    return values, dict(zip(columns.numbers, gaps.sum(axis=0).tolist(), strict=True))
+    return values, gaps
 
 
 def fill(column: np.ndarray, bounds: np.ndarray, how: str) -> np.ndarray:

@@ -60,7 +60,7 @@ class LinesTable:
         """As many lines as there are already, at most `size`: nobody waits for a chunk to fill."""
         row = 1
         with self._opened() as file:
-            for lines in _available_lines(file):
+            for lines in available_lines(file):
                 for start in range(0, len(lines), size):
                     part = lines[start : start + size]
                     yield self._chunk(part, row, columns)
@@ -124,7 +124,7 @@ class LinesTable:
             yield file
 
 
-def _available_lines(file: Any) -> Iterator[list[bytes]]:
+def available_lines(file: Any) -> Iterator[list[bytes]]:
     """All whole lines that can be read without waiting, again and again until the end."""
     rest: list[bytes] = []  # in pieces, since a line with a picture in it has many
     while block := file.read1(2**16):

@@ -110,12 +110,16 @@ class TimeSeries(Tables):
 
     frequency: str = "auto"
     """How far apart time steps are, as pandas names it: "h", "15min", "D", "W", "MS" (months), "QS"
-    (quarters), "YS" (years); auto takes the most common difference."""
+    (quarters), "YS" (years); auto takes the most common difference, and refuses data with a second
+    one in more than a tenth of the steps. Business days are "D": weekends are then filled."""
 
     fill: Literal["error", "forward", "interpolate", "zero"] = "forward"
     """What to do about time steps that are absent and cells that are empty, NaN or infinite: stop
     and say which, take the value before (at the start, the first), draw a line between the values
-    around, or take 0. All that is filled is counted."""
+    around, or take 0, as where nothing was sold. All that is filled is counted, and looked back on,
+    but never, other than zeros, a value to be forecast: losses are of what was measured. As
+    lines are drawn towards what comes, with interpolate a history whose last step was filled is
+    neither trained on nor judged."""
 
     split: Literal["fractions", "ett_hour", "ett_minute"] = "fractions"
     """What is held out: the latest `validation_fraction` and `test_fraction` of the time, or what
@@ -131,8 +135,9 @@ class TimeSeries(Tables):
     (24 for hours), of a week for days, of a year for weeks (52), months (12) and quarters (4)."""
 
     backtest_folds: int = 0
-    """Parts that the test part is cut into, each forecast by a model trained on all before it; 0 to
-    50, 0 for no such backtest."""
+    """Parts that the test part is cut into, each forecast by a model trained on all before it, of
+    which the last `validation_fraction` is held out for validation; 0 to 50, 0 for no such
+    backtest."""
 
     def __post_init__(self) -> None:
         for name in ("validation_fraction", "test_fraction"):

@@ -8,9 +8,10 @@ train.series.values, train.series.times     # all rows; steps to forecast are in
 series = read_series(options, "new.csv", columns=trained.columns, frequency=trained.frequency)
 """
 
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -30,6 +31,9 @@ from data.stamped import (
 )
 from data.stamps import stamp_text
 from data.tables import describe, open_tables
+
+if TYPE_CHECKING:  # for TensorFlow takes seconds to import
+    import tensorflow as tf
 
 __all__ = [
     "Columns",
@@ -56,6 +60,9 @@ class SeriesSet:
     """float32 (rows, columns.numbers): targets, covariates, known. NaN only in targets and
     covariates of future rows, which are at the end of a series that was read with `future`."""
 
+    measured: np.ndarray
+    """Booleans like `values`: False where a value was filled, or is to be forecast."""
+
     times: np.ndarray
     """int64 (rows,) seconds since 1970-01-01 UTC."""
 
@@ -80,8 +87,44 @@ class SeriesSet:
     missing: dict[str, int]
     """Column -> values that were filled, "time" -> time steps that were absent; above 0 only."""
 
+    fill: str = "forward"
+    """How values were filled, as `--data.fill` says."""
+
     skipped: int = 0
     """Bad rows left out."""
+
+    @cached_property
+    def truth(self) -> np.ndarray:
+        """The targets, float32 (rows, targets); NaN where they were not measured."""
+        count = len(self.columns.targets)
+        measured = self.measured[:, :count]
+        values = self.values[:, :count]
+        return values if measured.all() else np.where(measured, values, np.float32(np.nan))
+
+    @cached_property
+    def settled(self) -> np.ndarray:
+        """Whether a history that ends with this row tells nothing of the rows after it.
+
+        Lines are drawn towards what comes, and what is missing at the start of a series is taken
+        from there.
+        """
+        past = self.measured[:, : len(self.columns.targets + self.columns.covariates)]
+        if self.fill == "interpolate":
+            return np.asarray(past.all(axis=1))
+        if self.fill == "zero" or past.all():
+            return np.ones(len(past), bool)
+        rows = np.arange(len(past))[:, np.newaxis]
+        latest = np.maximum.accumulate(np.where(past, rows, -1), axis=0)
+        begin = np.repeat(self.bounds[:-1], np.diff(self.bounds))
+        return np.asarray((latest >= begin[:, np.newaxis]).all(axis=1))
+
+    @cached_property
+    def tensors(self) -> "tuple[tf.Tensor, tf.Tensor | None]":
+        """`values`, and `truth` unless all targets were measured: once for all batches of them."""
+        import tensorflow as tf
+
+        whole = self.measured[:, : len(self.columns.targets)].all()
+        return tf.constant(self.values), None if whole else tf.constant(self.truth)
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,10 +206,13 @@ def read_series(
     static = static_of_series(rows, columns)
     frequency = _frequency(rows, options, frequency, source)
     grid = Grid.of(rows, frequency)
-    values, filled = fill_gaps(grid, rows, columns, options.fill, future)
-    counts = {"time": len(grid.absent)} | filled
+    values, gaps = fill_gaps(grid, rows, columns, options.fill, future)
+    filled = zip(columns.numbers, gaps.sum(axis=0).tolist(), strict=True)
+    counts = {"time": len(grid.absent)} | dict(filled)
     return SeriesSet(
         values=values,
+        # Whoever says that nothing means 0 has measured 0.
+        measured=~np.isnan(values) if options.fill == "zero" else ~(gaps | np.isnan(values)),
         times=grid.times,
         bounds=grid.bounds,
         names=rows.names,
@@ -175,6 +221,7 @@ def read_series(
         frequency=frequency,
         source=source,
         missing={column: count for column, count in counts.items() if count},
+        fill=options.fill,
         skipped=rows.skipped,
     )
 
@@ -205,7 +252,8 @@ def folds(series: SeriesSet, options: TimeSeries, count: int, horizon: int) -> l
 
     Args:
         series: the training data.
-        options: as for `split_series`; the validation part is the last of what comes before.
+        options: as for `split_series`; the validation part is the last of what comes before, also
+            where validation data is named, as that may be later than a fold.
         count: how many parts.
         horizon: time steps that are forecast at once; a part has as many at least.
 
@@ -226,12 +274,21 @@ def folds(series: SeriesSet, options: TimeSeries, count: int, horizon: int) -> l
             f"for {count} forecasts of {horizon}; take fewer folds or a larger "
             "--data.test_fraction."
         )
-    share = 0 if options.validation else options.validation_fraction
     edges = [first + part * (end - first) // count for part in range(count + 1)]
+    alone = replace(options, validation=None)
     return [
-        _sections(series, times, (start - _share(start, share), start, stop), options)
+        _sections(series, times, (start - _held_out(start, series, alone), start, stop), alone)
         for start, stop in pairwise(edges)
     ]
+
+
+def _held_out(count: int, series: SeriesSet, options: TimeSeries) -> int:
+    """How many of the time steps before a fold's test part are for validation."""
+    fraction = options.validation_fraction
+    if options.split == "fractions" or not fraction:
+        return _share(count, fraction)
+    train, validation, _ = _ett_cuts(series, options.split)
+    return validation - train
 
 
 def _share(count: int, fraction: float) -> int:
@@ -280,26 +337,43 @@ def _sections(
 
 
 def _check_changing(train: Section) -> None:
-    """Raises if no target ever changes in the training part."""
+    """Raises if a target never changes in the training part."""
     series = train.series
-    targets = series.values[:, : len(series.columns.targets)]
     inside = (series.times >= train.first) & (series.times < train.end)
-    pairs = inside[1:] & inside[:-1]
-    pairs[series.bounds[1:-1] - 1] = False
-    if not ((targets[1:] != targets[:-1]).any(axis=1) & pairs).any():
-        names = ", ".join(map(clip, series.columns.targets))
+    owner = np.repeat(np.arange(len(series.names)), np.diff(series.bounds))[inside]
+    constant = []
+    for name, values in zip(series.columns.targets, series.truth[inside].T, strict=True):
+        measured = ~np.isnan(values)
+        own, known = owner[measured], values[measured]
+        if not ((np.diff(known) != 0) & (np.diff(own) == 0)).any():
+            constant.append(clip(name))
+    if not constant:
+        return
+    before = stamp_text(train.end)
+    if len(constant) == len(series.columns.targets):
         raise DataError(
-            f"{series.source}: no target ({names}) ever changes before {stamp_text(train.end)}, so "
+            f"{series.source}: no target ({', '.join(constant)}) ever changes before {before}, so "
             "there is nothing to learn; name others with --data.targets."
         )
+    others = f" (nor do {len(constant) - 1:,} others)" if len(constant) > 1 else ""
+    raise DataError(
+        f"{series.source}: target '{constant[0]}' never changes before {before}{others}, so there "
+        "is nothing to learn of it; leave it out of --data.targets."
+    )
 
 
 def _frequency(
     rows: StampedRows, options: TimeSeries, trained: Frequency | None, source: str
 ) -> Frequency:
     """The frequency that is asked for, or that the rows show."""
-    if trained is None and options.frequency != "auto":
-        return Frequency.parse(options.frequency)
+    if options.frequency != "auto":
+        named = Frequency.parse(options.frequency)
+        if trained is not None and not named.agrees(trained):
+            raise DataError(
+                f"--data.frequency {options.frequency}: the model was trained on "
+                f"'{trained.alias}'; name that, or leave the option out."
+            )
+        return named
     bounds = rows.bounds()
     if trained is not None and len(rows) - len(rows.names) < 2:
         return trained

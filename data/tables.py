@@ -127,7 +127,7 @@ class TableSource:
         return ()
 
     def requests(
-        self, paths: str | list[str], preprocessor: "Preprocessor | None" = None
+        self, paths: str | list[str] | None, preprocessor: "Preprocessor | None" = None
     ) -> Iterator[Records]:
         """Reads raw records to predict from, as they come, at most 256 at a time.
 
@@ -139,10 +139,12 @@ class TableSource:
         a line may be the path of one. Such records have a column "file", the path of the picture.
 
         Args:
-            paths: files, globs, and for pictures folders, which are read in this order.
+            paths: files, globs, and for pictures folders, which are read in this order; standard
+                input if None.
             preprocessor: the model's, of which nothing needs to be known here.
         """
         bad = BadRows()
+        paths = STDIN if paths is None else paths
         for table, fields in self._requested([paths] if isinstance(paths, str) else paths):
             for part in scan([table], fields, REQUESTS, bad):
                 tolerate(bad, self._options)

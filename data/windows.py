@@ -1,7 +1,7 @@
 """Windows of time series: a history and the steps that come after it, cut when they are asked for.
 
 windows = Windows(sections.train, window=96, horizon=24)
-inputs, targets = next(iter(WindowBatches(windows, preprocessor).training(32, seed=0)))
+inputs, targets = next(iter(windows.batches(preprocessor).training(32, seed=0)))
 
 A window is one number, the row of its first step to forecast, so windows that overlap take no more
 memory than the series itself. What is forecast lies within the section; the history may begin
@@ -21,12 +21,12 @@ from data.errors import DataError
 from data.forecasting import ForecastPreprocessor
 from data.lines import STDIN
 from data.options import TimeSeries
+from data.preprocessing import Preprocessor
+from data.raw_lines import REQUESTS, raw_records
 from data.records import CHUNK, Records
 from data.series import Section, Sections, SeriesSet, folds, read_sections, read_series, whole
 from data.stamps import stamp_text
 from data.tables import Splits
-
-REQUESTS = 256  # series that are forecast at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,8 @@ class Windows:
     def of(
         cls, section: Section, window: int, horizon: int, season: int = 1, split: str = "training"
     ) -> "Windows":
-        """All windows of a section.
+        """All windows of a section that have something measured to forecast, and a history that
+        tells nothing of it.
 
         Args:
             section: the part of the time that is to be forecast.
@@ -65,11 +66,29 @@ class Windows:
         within &= (series.times >= section.first) & (series.times[last] < section.end)
         if not within.any():
             _raise_too_short(section, window, horizon, split)
-        return cls(section, window, horizon, season, rows[within])
+        origins = rows[within]
+        before = np.cumsum(~np.isnan(series.truth).all(axis=1))
+        usable = before[origins + horizon - 1] > before[origins - 1]
+        usable &= series.settled[origins - 1]
+        if not usable.any():
+            raise DataError(
+                f"{series.source}: nothing was measured to tell forecasts of the {split} part by, "
+                f"from {stamp_text(section.first)} on; give more data, leave out columns that were "
+                "rarely measured, or take another --data.fill."
+            )
+        return cls(section, window, horizon, season, origins[usable])
 
     @classmethod
-    def latest(cls, series: SeriesSet, window: int, horizon: int, season: int = 1) -> "Windows":
+    def latest(
+        cls, series: SeriesSet, window: int, horizon: int, season: int = 1, skip: bool = False
+    ) -> "Windows":
         """The window of each series whose history is the latest.
+
+        Args:
+            series: with what is known of the future at the ends.
+            window, horizon: steps of the history and of the forecast.
+            season: steps of a season.
+            skip: leave out series that are shorter than the history, unless all are.
 
         Raises:
             DataError: a series is shorter than the history, or lacks what must be known of the
@@ -77,16 +96,19 @@ class Windows:
         """
         targets = series.values[:, : len(series.columns.targets)]
         missing = np.isnan(targets).all(axis=1)
-        origins = []
+        origins, short = [], ""
         for number, name in enumerate(series.names):
             begin, end = series.bounds[number : number + 2]
             origin = end - int(missing[begin:end].sum())
             where = f"{series.source}{f', series {name!r}' if name else ''}"
             if origin - begin < window:
-                raise DataError(
+                short = short or (
                     f"{where}: {origin - begin} time steps, and the model looks at the latest "
                     f"{window}; give longer series."
                 )
+                if not skip:
+                    break
+                continue
             if series.columns.known and end - origin < horizon:
                 raise DataError(
                     f"{where}: {end - origin} rows of the future, and the model needs "
@@ -94,6 +116,8 @@ class Windows:
                     "end with these columns, and the targets empty."
                 )
             origins.append(origin)
+        if short and not (skip and origins):
+            raise DataError(short)
         return cls(whole(series), window, horizon, season, np.array(origins))
 
     def __len__(self) -> int:
@@ -125,6 +149,9 @@ class Windows:
         facts: dict[str, Any] = {"frequency": series.frequency.alias, "season": self.season}
         if len(series.names) > 1:
             facts["series"] = len(series.names)
+        short = np.count_nonzero(np.diff(series.bounds) < self.window + self.horizon)
+        if short:
+            facts["series too short"] = int(short)
         return facts | {f"filled in {name}": count for name, count in series.missing.items()}
 
     @cached_property
@@ -142,8 +169,18 @@ class Windows:
         return self.series.values[self.rows(start, end)]
 
     def targets(self, start: int, end: int) -> np.ndarray:
-        """The targets of these steps, float32 (windows, steps, targets)."""
+        """The targets of these steps, also filled ones, float32 (windows, steps, targets)."""
         return self.values(start, end)[..., : len(self.series.columns.targets)]
+
+    def truth(self) -> np.ndarray:
+        """What a forecast is to be, float32 (windows, horizon, targets); NaN where it was not
+        measured."""
+        return self.series.truth[self.rows(0, self.horizon)]
+
+    def batches(self, preprocessor: Preprocessor) -> "WindowBatches":
+        """What makes batches of the windows."""
+        assert isinstance(preprocessor, ForecastPreprocessor)
+        return WindowBatches(self, preprocessor)
 
     def last_times(self) -> np.ndarray:
         """The time of each history's last step, int64 (windows,) seconds."""
@@ -174,7 +211,8 @@ class Windows:
         return self.series.values[rows][..., : len(self.series.columns.targets)]
 
     def chunks(self, size: int = CHUNK) -> Iterator[Records]:
-        """Raw records, as a served model takes them, with their `target` where it is known."""
+        """Raw records, as a served model takes them, with their `target`, NaN where it was not
+        measured."""
         for start in range(0, len(self), size):
             part = self.take(slice(start, start + size))
             yield Records(part.records(), self.skipped, self.source)
@@ -189,7 +227,7 @@ class Windows:
         if columns.static:
             records["static"] = self.series.static[self.owners]
         if self.origins.max() + self.horizon <= len(self.series.times):
-            records["target"] = self.targets(0, self.horizon)
+            records["target"] = self.truth()
         return records
 
 
@@ -230,17 +268,29 @@ class WindowSource:
         return Windows.of(whole(series), self._window, self._horizon, season, "test")
 
     def requests(
-        self, paths: str | list[str], preprocessor: ForecastPreprocessor
+        self, paths: str | list[str] | None, preprocessor: ForecastPreprocessor
     ) -> Iterator[Records]:
         """What a trained model needs to forecast what comes after the end of each series.
 
         Such records have the columns "series" and, of the forecast steps, "time", beside those of
-        the model's signature; without paths, the series are those of the training data.
+        the model's signature.
+
+        Args:
+            paths: tables of series; those of the training data if None. "-" reads raw records, as
+                the served model takes them, from standard input.
+            preprocessor: the model's.
         """
-        if paths in (STDIN, [STDIN]):
+        if paths is None:
             paths = self._options.train or []
+        paths = [paths] if isinstance(paths, str) else paths
+        if paths == [STDIN]:
+            yield from raw_records(preprocessor.raw(), self._options)
+            return
+        if STDIN in paths:
+            raise DataError("'-' is standard input; name it alone, or files without it.")
         series = self._series(paths, preprocessor, future=True)
-        windows = Windows.latest(series, self._window, self._horizon)
+        skip = self._options.on_bad_row == "skip"
+        windows = Windows.latest(series, self._window, self._horizon, skip=skip)
         for start in range(0, len(windows), REQUESTS):
             part = windows.take(slice(start, start + REQUESTS))
             records = part.records()
@@ -286,7 +336,7 @@ class WindowBatches(Batches):
         self._windows = windows
         self._preprocessor = preprocessor
         self._origins = tf.constant(windows.origins)
-        self._values = tf.constant(series.values)
+        self._values, self._truth = series.tensors
         self._last_times = tf.constant(windows.last_times())
         self._owners = tf.constant(windows.owners)
         self._static = preprocessor.encode_static(tf.constant(series.static.astype(str)))
@@ -307,7 +357,10 @@ class WindowBatches(Batches):
             future[..., len(columns.targets) + len(columns.covariates) :],
             tf.gather(self._static, tf.gather(self._owners, rows)),
         )
-        return inputs, future[..., : len(columns.targets)]
+        if self._truth is None:
+            return inputs, future[..., : len(columns.targets)]
+        steps = tf.range(horizon, dtype=tf.int64)
+        return inputs, tf.gather(self._truth, origins[:, tf.newaxis] + steps)
 
 
 def _raise_too_short(section: Section, window: int, horizon: int, split: str) -> None:

@@ -18,15 +18,24 @@ class Forecasting(Task[TimeSeries, ForecasterConfig]):
     """What comes next in time series, by recurrent layers beside a linear forecast."""
 
     name = "forecasting"
-    requests = "tables of series, whose next steps are forecast; - stands for the training data"
+    requests = (
+        "tables of series, whose next steps are forecast, by default the training data; - reads "
+        "requests as the served model takes them, JSON lines, from standard input"
+    )
     echoed = ("series", "time")
-    one_thread_an_op = True
+    without = {
+        "class_weights": "forecasts have no classes",
+        "label_smoothing": "forecasts have no labels",
+    }
+
+    def one_thread_an_op(self, config: ForecasterConfig):
+        return config.many_small_ops
 
     def recipe(self, config: ForecasterConfig):
         return {
             "train.epochs": 10,
             "train.batch_size": 64,
-            "train.learning_rate": 1e-3,
+            "train.learning_rate": 5e-4,
             "train.schedule": "cosine",
             "train.patience": 4,
         }
@@ -50,7 +59,7 @@ class Forecasting(Task[TimeSeries, ForecasterConfig]):
         )
 
     def model(self, config: ForecasterConfig, preprocessor):
-        from zoo.forecaster import forecaster
+        from zoo.forecasting import forecaster
 
         return forecaster(
             config,

@@ -130,7 +130,10 @@ class ImageClassification(Task[Data, CnnConfig]):
 
     name = "image_classification"
     sample = SAMPLES / "digits.parquet"
-    requests = "pictures, folders of them, tables, or lines: paths, or JSON with base64"
+    requests = (
+        "pictures, folders of them, tables, or lines: paths, or JSON with base64; by default lines "
+        "from standard input, as - says"
+    )
 
     def recipe(self, config: CnnConfig):
         if config.start:

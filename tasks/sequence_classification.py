@@ -52,7 +52,9 @@ class SequenceClassification(Task[Data, SequenceClassifierConfig]):
     # The recipe is for thousands of records, and the sample has hundreds.
     first_run = ("--train.epochs", "30")
     echoed = ("id",)
-    one_thread_an_op = True
+
+    def one_thread_an_op(self, config: SequenceClassifierConfig):
+        return config.many_small_ops
 
     def recipe(self, config: SequenceClassifierConfig):
         # Found on SST-2's 6,920 sentences; hundreds of examples want more epochs.

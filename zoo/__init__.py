@@ -20,6 +20,7 @@ _HOMES = {
     "SequenceClassifierConfig": "zoo.configs",
     "Vocabulary": "zoo.presets",
     "bert_classifier": "zoo.bert",
+    "forecaster": "zoo.forecasting",
     "image_classifier": "zoo.cnn",
     "load_backbone": "zoo.presets",
     "load_model": "zoo.saving",

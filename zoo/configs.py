@@ -187,6 +187,12 @@ class RecurrentConfig:
         return 1
 
     @property
+    def many_small_ops(self) -> bool:
+        """Whether training on a CPU is many small ops in a row, of which several can run at once:
+        where the LSTM's own kernel is used."""
+        return self.layers > 0 and self.cell == "lstm" and not self.recurrent_dropout
+
+    @property
     def start(self) -> str | None:
         """Recurrent models start from random weights."""
         return None
@@ -274,7 +280,7 @@ class ForecasterConfig(RecurrentConfig):
 
     reversible_norm: bool = False
     """Normalise each window by its own mean and deviation, and give them back to the forecast (Kim
-    et al. 2022): for series that drift."""
+    et al. 2022, without its affine map): for series that drift."""
 
     recurrent_steps: int | None = None
     """The latest steps of the window that the recurrent layers read; by default 96 of them at

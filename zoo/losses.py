@@ -65,8 +65,9 @@ class ForecastLoss(keras.losses.Loss):
         deviation: of each target in the training data.
         quantiles: which ones the forecast has, each from 0 to 1.
 
-    `call` takes raw targets (batch, horizon, targets) and forecasts (batch, horizon, targets, 1 +
-    quantiles); it returns float (batch, horizon).
+    `call` takes raw targets (batch, horizon, targets), NaN where there are none, and forecasts
+    (batch, horizon, targets, 1 + quantiles); it returns float (batch, horizon), whose mean is that
+    over the targets that there are, or 0 where there are none.
     """
 
     def __init__(self, deviation, quantiles=(), name: str = "forecast_loss", **kwargs) -> None:
@@ -82,7 +83,10 @@ class ForecastLoss(keras.losses.Loss):
             share = ops.convert_to_tensor(self.quantiles, over.dtype)
             pinball = ops.maximum(share * over, (share - 1.0) * over)
             losses = losses + ops.mean(pinball, axis=-1)
-        return ops.mean(losses, axis=-1)
+        known = _known(y_true, losses.dtype)
+        # Unknown targets have a loss of 0, by which the mean over all would be too small.
+        share = ops.sum(known) / ops.cast(ops.size(known), losses.dtype)
+        return ops.mean(losses, axis=-1) / ops.where(share > 0, share, 1.0)
 
     def get_config(self):
         own = {"deviation": self.deviation, "quantiles": self.quantiles}
@@ -102,6 +106,15 @@ class ScaledError(keras.metrics.MeanMetricWrapper):
         self.deviation = [float(value) for value in deviation]
         self.kind = kind
 
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        known = _known(y_true, y_pred.dtype)
+        if sample_weight is not None:
+            weight = ops.cast(sample_weight, known.dtype)
+            while len(weight.shape) < len(known.shape):
+                weight = ops.expand_dims(weight, -1)
+            known *= weight
+        return super().update_state(y_true, y_pred, known)
+
     def get_config(self):
         own = {"deviation": self.deviation, "kind": self.kind}
         return {"name": self.name, "dtype": self.dtype, **own}
@@ -113,6 +126,16 @@ def _scaled_error(y_true, y_pred, deviation, kind):
 
 
 def _scaled_errors(y_true, y_pred, deviation):
-    """How far targets are above forecasts: (batch, horizon, targets, forecasts)."""
-    errors = ops.expand_dims(ops.cast(y_true, y_pred.dtype), -1) - y_pred
+    """How far targets are above forecasts: (batch, horizon, targets, forecasts); 0 where a target
+    is NaN, without a gradient."""
+    y_true = ops.cast(y_true, y_pred.dtype)
+    unknown = ops.isnan(y_true)
+    # Twice, since a NaN that is only left out of the result would still be in its gradient.
+    errors = ops.expand_dims(ops.where(unknown, 0.0, y_true), -1) - y_pred
+    errors = ops.where(ops.expand_dims(unknown, -1), 0.0, errors)
     return errors / ops.expand_dims(ops.convert_to_tensor(deviation, y_pred.dtype), -1)
+
+
+def _known(y_true, dtype):
+    """1 where there is a target, 0 where it is NaN."""
+    return ops.cast(ops.logical_not(ops.isnan(y_true)), dtype)

@@ -14,7 +14,7 @@ import tensorflow as tf
 from keras import layers
 
 from zoo.configs import RecurrentConfig, SequenceClassifierConfig
-from zoo.layers.recurrent import LSTM
+from zoo.layers.recurrent import GRU, LSTM
 
 
 def recurrent_stack(
@@ -57,7 +57,7 @@ def _step_dropout(rate: float, name: str) -> layers.Layer:
 
 
 def _recurrent(config: RecurrentConfig, sequences: bool, name: str) -> layers.Layer:
-    kind = LSTM if config.cell == "lstm" else layers.GRU
+    kind = LSTM if config.cell == "lstm" else GRU
     own = kind(
         config.units,
         return_sequences=sequences,

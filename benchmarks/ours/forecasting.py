@@ -60,7 +60,7 @@ def training(arguments: argparse.Namespace) -> None:
     from tasks.engine.distribution import make_precision, one_thread_an_op
     from tasks.engine.training import compile_model
     from zoo import lstm
-    from zoo.forecaster import forecaster
+    from zoo.forecasting import forecaster
 
     if arguments.keras:
         lstm.LSTM = keras.layers.LSTM
@@ -123,6 +123,7 @@ def feeding(arguments: argparse.Namespace) -> None:
     values = np.random.default_rng(0).normal(size=[rows, len(names)]).astype(np.float32)
     series = SeriesSet(
         values=values,
+        measured=np.ones(values.shape, bool),
         times=np.arange(rows, dtype=np.int64) * 3600,
         bounds=np.array([0, rows]),
         names=[""],

@@ -35,7 +35,7 @@ from zoo.errors import PresetError
 VERBS = {
     "train": "train (or resume), evaluate, and export when --export.dir is given",
     "evaluate": "judge a trained run on other test data",
-    "predict": "answer raw records, one JSON object a line",
+    "predict": "answer raw records, one JSON object a line, or as a table with --output",
     "export": "write a trained run as a SavedModel for TensorFlow Serving",
 }
 
@@ -226,8 +226,8 @@ def _parser(task: Task, verb: str) -> _Parser:
         parser.add_argument(
             "--input",
             nargs="+",
-            default=["-"],
-            help=f"{task.requests}; - reads lines from standard input",
+            default=None,
+            help=task.requests,
         )
         parser.add_argument(
             "--output",

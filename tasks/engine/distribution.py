@@ -14,10 +14,10 @@ def one_thread_an_op() -> None:
     """Lets several ops run at once, each on one thread, instead of one on all of them.
 
     It suits models of many small ops in a row, such as recurrent ones. Nothing happens once
-    TensorFlow has started, and where there are GPUs.
+    TensorFlow has started, where there are GPUs, and where the threads have been set already.
     """
     threading = tf.config.threading
-    if tf.config.list_physical_devices("GPU"):
+    if tf.config.list_physical_devices("GPU") or threading.get_intra_op_parallelism_threads():
         return
     with suppress(RuntimeError):  # TensorFlow has started
         threads = threading.get_inter_op_parallelism_threads() or processors()

@@ -35,7 +35,11 @@ def evaluate(
     """Runs a model over records, once each."""
     dataset, order = evaluation_batches(records, preprocessor, batch_size)
     outputs = model.predict(dataset, verbose=1 if sys.stdout.isatty() else 0)
-    truth = np.concatenate([preprocessor.targets(chunk.columns) for chunk in records.chunks()])
+    if isinstance(records, Windows):
+        truth = records.truth()
+    else:
+        chunks = (preprocessor.targets(chunk.columns) for chunk in records.chunks())
+        truth = np.concatenate(list(chunks))
     shown = next(records.chunks(_SHOWN)) if isinstance(records, StreamedRecords) else records
     return Evaluation(truth, _in_order(outputs, order), shown)
 

@@ -3,8 +3,9 @@
     assessment = ForecastAssessment(preprocessor, quantiles=[0.1, 0.9])
     assessment.metrics(truth, outputs, windows, {})["scaled_mse"]
 
-`truth` is float (windows, horizon, targets), `outputs` (windows, horizon, targets, 1 + quantiles):
-the mean and the quantiles; both in raw units.
+`truth` is float (windows, horizon, targets), NaN where nothing was measured, which counts for
+nothing; `outputs` (windows, horizon, targets, 1 + quantiles): the mean and the quantiles; both in
+raw units.
 """
 
 from collections.abc import Mapping, Sequence
@@ -49,13 +50,14 @@ class ForecastAssessment:
 
         Returns:
             `scaled_mse`, `scaled_mae` and `scaled_rmse`, of targets in units of their deviation in
-            the training data, as papers report them; `mase` (Hyndman & Koehler 2006) and `smape`
-            (from 0 to 2; Makridakis 1993), means over the targets; with quantiles, `quantile_loss`
-            (pinball, scaled, mean over the quantiles) and `coverage`, the share of what came that
-            is between the lowest and the highest. Then `per_target`: `mse`, `mae` and `rmse` in raw
-            units, `mase`, `smape`, `coverage`; `by_step`: lists of the first ones, a number a step
-            of the horizon; `baselines`: the same first ones of `naive`, `seasonal_naive` and
-            trained ones, by name.
+            the training data, as papers report them; `mase`, of each series by its own error of a
+            season before (Hyndman & Koehler 2006), and `smape` (from 0 to 2; Makridakis 1993),
+            means over the targets; with quantiles, `quantile_loss` (pinball, scaled, mean over the
+            quantiles) and `coverage`, the share of what came that is between the lowest and the
+            highest. Then `per_target`: `mse`, `mae` and `rmse` in raw units, `mase`, `smape`,
+            `coverage`; `by_step`: lists of the first ones, a number a step of the horizon; both
+            with None where nothing was measured. And `baselines`: the same first ones of `naive`,
+            `seasonal_naive` and trained ones, by name.
         Raises:
             UsageError: an output is not a finite number, because training diverged.
         """
@@ -64,15 +66,15 @@ class ForecastAssessment:
                 "the model's outputs are not finite numbers, so training has diverged; lower "
                 "--train.learning_rate or clip gradients"
             )
-        overall = _means(self._errors(truth, outputs), (0, 1, 2))
-        return overall | {
-            "per_target": self._per_target(truth, outputs),
+        errors = self._errors(truth, outputs, records)
+        return _means(errors) | {
+            "per_target": self._per_target(errors),
             "by_step": {
-                name: _rounded(values)
-                for name, values in _by_axis(self._errors(truth, outputs), (0, 2)).items()
+                name: [_plain(value, 6) for value in values]
+                for name, values in _by_axis(errors, (0, 2)).items()
             },
             "baselines": {
-                name: _means(self._errors(truth, forecast), (0, 1, 2))
+                name: _means(self._errors(truth, forecast, records))
                 for name, forecast in self._baselines(records, baselines).items()
             },
         }
@@ -84,7 +86,7 @@ class ForecastAssessment:
         is below each quantile."""
         all_outputs = {"the model": outputs, **self._baselines(records, baselines)}
         errors = {
-            name: _by_axis(self._errors(truth, forecast), (0, 2))["scaled_mse"]
+            name: _by_axis(self._errors(truth, forecast, records), (0, 2))["scaled_mse"]
             for name, forecast in all_outputs.items()
         }
         pictures = {
@@ -92,7 +94,9 @@ class ForecastAssessment:
             "error_by_step": error_by_step_picture(errors),
         }
         if len(self.quantiles):
-            below = (truth[..., np.newaxis] <= outputs[..., 1:]).mean(axis=(0, 1))
+            came = truth[..., np.newaxis]
+            below = np.where(np.isnan(came), np.nan, came <= outputs[..., 1:])
+            below = _mean(below, (0, 1))
             names = self.preprocessor.columns.targets
             pictures["quantiles"] = coverage_picture(self.quantiles, below, names)
         return pictures
@@ -106,13 +110,16 @@ class ForecastAssessment:
             Dicts of `series` (if there are several), `from`, the first step's time, `target`,
             `scaled_mse`, and the means of what was `forecast` and of what `came`.
         """
-        errors = self._errors(truth, outputs)["scaled_mse"].mean(axis=1)  # (windows, targets)
+        errors = _mean(self._errors(truth, outputs, records)["scaled_mse"], 1)  # of all steps
         # Windows overlap, so that the worst ones are nearly the same: one a horizon is enough.
         spread = np.arange(0, len(errors), max(1, min(records.horizon, len(errors) // limit)))
         worst = np.argsort(-errors[spread], axis=None, kind="stable")[:limit]
         rows = []
-        for window, target in zip(*np.unravel_index(worst, errors[spread].shape), strict=True):
-            window = int(spread[window])
+        for place, target in zip(*np.unravel_index(worst, errors[spread].shape), strict=True):
+            window = int(spread[place])
+            if np.isnan(errors[window, target]):  # which are sorted to the end
+                break
+            measured = ~np.isnan(truth[window, :, target])
             name = records.series.names[records.owners[window]]
             times = records.series.frequency.shift(records.last_times()[window], 1)
             rows.append(
@@ -121,8 +128,8 @@ class ForecastAssessment:
                     "from": stamp_text(int(times)),
                     "target": self.preprocessor.columns.targets[target],
                     "scaled_mse": float(errors[window, target]),
-                    "forecast": float(outputs[window, :, target, 0].mean()),
-                    "came": float(truth[window, :, target].mean()),
+                    "forecast": float(outputs[window, measured, target, 0].mean()),
+                    "came": float(truth[window, measured, target].mean()),
                 }
             )
         return rows
@@ -131,26 +138,31 @@ class ForecastAssessment:
         self, truth: np.ndarray, outputs: np.ndarray, records: Windows, step: int
     ) -> None:
         """Writes a scalar for each step of the horizon, and the largest errors."""
-        by_step = _by_axis(self._errors(truth, outputs), (0, 2))["scaled_mse"]
-        for horizon, value in enumerate(by_step, 1):
-            tf.summary.scalar("scaled_mse_by_step", value, step=horizon)
+        by_step = _by_axis(self._errors(truth, outputs, records), (0, 2))["scaled_mse"]
+        for horizon in np.flatnonzero(~np.isnan(by_step)).tolist():
+            tf.summary.scalar("scaled_mse_by_step", by_step[horizon], step=horizon + 1)
         worst = self.mistakes(truth, outputs, records)
+        if not worst:
+            return
         header = list(worst[0])
         rows = ([row[key] for key in header] for row in worst)
         tf.summary.text("largest_errors", markdown.table(header, rows), step)
 
-    def _errors(self, truth: np.ndarray, outputs: np.ndarray) -> dict[str, np.ndarray]:
-        """What the metrics are means of, each (windows, horizon, targets)."""
+    def _errors(
+        self, truth: np.ndarray, outputs: np.ndarray, records: Windows
+    ) -> dict[str, np.ndarray]:
+        """What the metrics are means of, each (windows, horizon, targets); NaN where `truth` is."""
         truth, outputs = truth.astype(np.float64), outputs.astype(np.float64)
         forecast = outputs[..., 0]
         error = truth - forecast
         scaled = error / self.preprocessor.target_deviation
         size = np.abs(truth) + np.abs(forecast)
+        seasonal = self.preprocessor.seasonal_errors(records.series.names)[records.owners]
         errors = {
             "scaled_mse": scaled**2,
             "scaled_mae": np.abs(scaled),
-            "mase": np.abs(error) / self.preprocessor.seasonal_error,
-            "smape": np.divide(2 * np.abs(error), size, out=np.zeros_like(size), where=size > 0),
+            "mase": np.abs(error) / seasonal[:, np.newaxis],
+            "smape": 2 * np.abs(error) / np.where(size == 0, 1.0, size),
         }
         if len(self.quantiles) and outputs.shape[-1] > 1:
             over = (truth[..., np.newaxis] - outputs[..., 1:]) / (
@@ -160,18 +172,18 @@ class ForecastAssessment:
             errors["quantile_loss"] = pinball.mean(axis=-1)
         if len(self.quantiles) > 1 and outputs.shape[-1] > 2:
             within = (truth >= outputs[..., 1]) & (truth <= outputs[..., -1])
-            errors["coverage"] = within.astype(np.float64)
+            errors["coverage"] = np.where(np.isnan(truth), np.nan, within)
         return errors
 
-    def _per_target(self, truth: np.ndarray, outputs: np.ndarray) -> dict[str, dict[str, float]]:
+    def _per_target(self, errors: Mapping[str, np.ndarray]) -> dict[str, dict[str, float | None]]:
         deviation = self.preprocessor.target_deviation.astype(np.float64)
-        means = _by_axis(self._errors(truth, outputs), (0, 1))
+        means = _by_axis(errors, (0, 1))
         mse = means.pop("scaled_mse") * deviation**2
         raw = {"mse": mse, "mae": means.pop("scaled_mae") * deviation, "rmse": np.sqrt(mse)}
         for name in means.keys() & {"scaled_rmse", "quantile_loss"}:
             del means[name]
         return {
-            name: {key: float(values[index]) for key, values in (raw | means).items()}
+            name: {key: _plain(values[index]) for key, values in (raw | means).items()}
             for index, name in enumerate(self.preprocessor.columns.targets)
         }
 
@@ -196,17 +208,26 @@ class ForecastAssessment:
         )
 
 
-def _means(errors: Mapping[str, np.ndarray], axes: tuple[int, ...]) -> dict[str, float]:
-    return {name: float(value) for name, value in _by_axis(errors, axes).items()}
+def _means(errors: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Means over all that was measured; none, if nothing was."""
+    means = {name: float(value) for name, value in _by_axis(errors, (0, 1, 2)).items()}
+    return {name: value for name, value in means.items() if not np.isnan(value)}
 
 
 def _by_axis(errors: Mapping[str, np.ndarray], axes: tuple[int, ...]) -> dict[str, np.ndarray]:
     """Means over some axes, with the root of the mean squared error after it."""
-    means = {name: np.mean(values, axis=axes) for name, values in errors.items()}
+    means = {name: _mean(values, axes) for name, values in errors.items()}
     mse = means.pop("scaled_mse")
     mae = means.pop("scaled_mae")
     return {"scaled_mse": mse, "scaled_mae": mae, "scaled_rmse": np.sqrt(mse)} | means
 
 
-def _rounded(values: np.ndarray) -> list[float]:
-    return [round(float(value), 6) for value in values]
+def _mean(values: np.ndarray, axes: int | tuple[int, ...]) -> np.ndarray:
+    """The mean of what is not NaN; NaN where all is."""
+    count = np.count_nonzero(~np.isnan(values), axis=axes)
+    return np.where(count > 0, np.nansum(values, axis=axes) / np.maximum(count, 1), np.nan)
+
+
+def _plain(value: float, digits: int = 17) -> float | None:
+    """A number for JSON, which has no NaN."""
+    return None if np.isnan(value) else round(float(value), digits)

@@ -23,7 +23,7 @@ def forecasts_picture(
 
     Args:
         history: (windows, steps, targets), what came before.
-        truth: (windows, horizon, targets).
+        truth: (windows, horizon, targets), with NaN where nothing was measured.
         outputs: (windows, horizon, targets, 1 + quantiles).
         titles: of the windows: when the history ends.
         targets: the first targets' names, which are drawn.
@@ -79,7 +79,7 @@ def coverage_picture(quantiles: np.ndarray, below: np.ndarray, targets: Sequence
 
     Args:
         quantiles: (quantiles,).
-        below: shares, (targets, quantiles).
+        below: shares, (targets, quantiles); NaN for a target that was not measured.
         targets: their names.
     """
     figure = new_figure(4.6, 4.2)
@@ -88,7 +88,9 @@ def coverage_picture(quantiles: np.ndarray, below: np.ndarray, targets: Sequence
     for values in below:
         axes.plot(quantiles, values, color=SKY, linewidth=1, marker=".")
     label = "mean of the targets" if len(targets) > 1 else short(targets[0])
-    axes.plot(quantiles, below.mean(axis=0), color=BLUE, linewidth=2, marker="o", label=label)
+    measured = below[~np.isnan(below).any(axis=1)]
+    mean = measured.mean(axis=0) if len(measured) else below[0]
+    axes.plot(quantiles, mean, color=BLUE, linewidth=2, marker="o", label=label)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
     axes.legend(frameon=False)

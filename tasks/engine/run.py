@@ -47,14 +47,13 @@ class Run:
     cache = property(lambda self: self.folder / "cache")
     history_file = property(lambda self: self.checkpoints / "history.json")
 
-    def baseline(self, name: str) -> Path:
-        """Where a model to compare with is kept."""
-        return self.checkpoints / f"baseline_{name}.keras"
+    def baseline(self, name: str) -> "Run":
+        """Where a model to compare with is trained."""
+        return Run(self.folder / "baselines" / name)
 
     def baselines(self) -> list[str]:
         """The names of the models to compare with that there are."""
-        paths = sorted(self.checkpoints.glob("baseline_*.keras"))
-        return [path.stem.removeprefix("baseline_") for path in paths]
+        return sorted(path.parents[1].name for path in self.folder.glob("baselines/*/*/best.keras"))
 
     def resumable(self, options: dict[str, Any]) -> bool:
         """Whether the folder already holds this very run; False when it is free for a new one.

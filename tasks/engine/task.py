@@ -73,8 +73,11 @@ class Source(Protocol):
     def read(self, paths: str | list[str], preprocessor: "Preprocessor") -> "AnyRecords":
         """A data set that a trained model, with this preprocessor, is to be judged on."""
 
-    def requests(self, paths: str | list[str], preprocessor: "Preprocessor") -> "Iterator[Records]":
-        """Raw records that such a model is to answer, as they come."""
+    def requests(
+        self, paths: str | list[str] | None, preprocessor: "Preprocessor"
+    ) -> "Iterator[Records]":
+        """Raw records that such a model is to answer, as they come; which ones without paths is the
+        source's to say."""
 
 
 class Signatures(Protocol):
@@ -108,10 +111,13 @@ class Task(Generic[Data, Model]):
     """
 
     name: ClassVar[str]  # as in `python -m tasks.NAME`
-    requests: ClassVar[str] = "a .csv, .tsv, .jsonl or .parquet file, or text or JSON lines"
+    requests: ClassVar[str] = (
+        "a .csv, .tsv, .jsonl or .parquet file, or text or JSON lines; by default lines from "
+        "standard input, as - says"
+    )
     first_run: ClassVar[Sequence[str]] = ()  # options for the sample, beside the defaults
     echoed: ClassVar[Sequence[str]] = ("file",)  # columns of requests that answers repeat
-    one_thread_an_op: ClassVar[bool] = False  # as suits models of many small ops in a row
+    without: ClassVar[Mapping[str, str]] = {}  # options of `--train.*` that mean nothing, and why
     data_options: ClassVar[type]
     model_options: ClassVar[type]
 
@@ -121,6 +127,11 @@ class Task(Generic[Data, Model]):
     def recipe(self, config: Model) -> dict[str, Any]:
         """Defaults of options that suit a model, by their dotted names: `train.epochs`."""
         return {}
+
+    def one_thread_an_op(self, config: Model) -> bool:
+        """Whether a CPU had better run several ops at once, each on one thread, than one on all: as
+        suits models of many small ops in a row."""
+        return False
 
     def source(self, data: Data, config: Model) -> Source:
         """1. Which records are read, and what a bad one is."""

@@ -14,12 +14,10 @@ import numpy as np
 import tensorflow as tf
 
 from data.batching import Augmentation, EncodedRecords, streamed_evaluation, streamed_training
-from data.forecasting import ForecastPreprocessor
 from data.preprocessing import Preprocessor, raw_tensors
 from data.tables import Records, Splits, StreamedRecords
-from data.windows import WindowBatches, Windows
+from data.windows import Windows
 from tasks.engine.checkpoints import Checkpoints, History, best_epoch, finished_epochs, restore
-from tasks.engine.files import atomic_path
 from tasks.engine.optimizers import SGD, make_optimizer
 from tasks.engine.options import Train
 from tasks.engine.run import Run
@@ -116,40 +114,6 @@ def fit(
     return history
 
 
-def fit_baseline(
-    model: keras.Model,
-    objective: Objective,
-    splits: Splits,
-    preprocessor: Preprocessor,
-    train: Train,
-    path: Path,
-) -> None:
-    """Trains a baseline as the model was trained, and keeps its best epoch in a file."""
-    steps = -(-len(splits.train) // train.batch_size)
-    compile_model(model, objective, train, steps)
-    validation, monitor = None, objective.monitor
-    if splits.validation:
-        validation = evaluation_batches(splits.validation, preprocessor, train.batch_size)[0]
-        monitor = f"val_{monitor}"
-    model.fit(
-        training_batches(splits.train, preprocessor, train)(0),
-        steps_per_epoch=steps,
-        epochs=train.epochs,
-        validation_data=validation,
-        callbacks=[
-            keras.callbacks.EarlyStopping(
-                monitor,
-                mode=objective.mode,
-                patience=train.patience or train.epochs,
-                restore_best_weights=True,
-            )
-        ],
-        verbose=0,
-    )
-    with atomic_path(path) as temporary:
-        model.save(temporary)
-
-
 @dataclass(frozen=True)
 class _Phase:
     """Some epochs that are one `fit`, with an optimizer of their own."""
@@ -207,7 +171,7 @@ def training_batches(
         cache: a folder for encoded records of one shape that would take too much memory.
     """
     if isinstance(records, Windows):
-        return partial(windows_of(records, preprocessor).training, train.batch_size, train.seed)
+        return partial(records.batches(preprocessor).training, train.batch_size, train.seed)
     if isinstance(records, Records) or preprocessor.encoded_bytes() is not None:
         large = _is_large(records, preprocessor)
         chunks = (chunk.columns for chunk in records.chunks())
@@ -223,12 +187,6 @@ def training_batches(
     )
 
 
-def windows_of(records: Windows, preprocessor: Preprocessor) -> WindowBatches:
-    """What makes batches of windows."""
-    assert isinstance(preprocessor, ForecastPreprocessor)
-    return WindowBatches(records, preprocessor)
-
-
 def _is_large(records: AnyRecords, preprocessor: Preprocessor) -> bool:
     """Whether encoded records of one shape would take too much memory."""
     each = preprocessor.encoded_bytes()
@@ -240,7 +198,7 @@ def evaluation_batches(
 ) -> tuple[tf.data.Dataset, np.ndarray]:
     """Every record once as batches of (inputs, targets); and which record each row is."""
     if isinstance(records, Windows):
-        return windows_of(records, preprocessor).evaluation(batch_size)
+        return records.batches(preprocessor).evaluation(batch_size)
     if isinstance(records, Records) and not _is_large(records, preprocessor):
         return EncodedRecords([records.columns], preprocessor).evaluation(batch_size)
     dataset = streamed_evaluation(records.chunks, preprocessor, batch_size)

@@ -5,7 +5,7 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -24,13 +24,13 @@ from tasks.engine.evaluation import Evaluation, environment, evaluate, features
 from tasks.engine.export import export
 from tasks.engine.files import atomic_write
 from tasks.engine.model_card import model_card
-from tasks.engine.options import Config
+from tasks.engine.options import Config, Train
 from tasks.engine.pictures import pixels
 from tasks.engine.report import write_report
 from tasks.engine.run import Run
 from tasks.engine.task import Objective, Task
 from tasks.engine.tensorboard import write_projector
-from tasks.engine.training import AnyRecords, fit, fit_baseline
+from tasks.engine.training import AnyRecords, fit
 from tasks.engine.warmup import input_specs
 from zoo.saving import load_model
 
@@ -48,7 +48,10 @@ def train(task: Task, config: Config) -> None:
         )
     if config.train.deterministic:
         tf.config.experimental.enable_op_determinism()
-    if task.one_thread_an_op:
+    for name, why in task.without.items():
+        if getattr(config.train, name) != getattr(Train(), name):
+            raise UsageError(f"--train.{name} {getattr(config.train, name)}: {why}; leave it out")
+    if task.one_thread_an_op(config.model):
         one_thread_an_op()
     strategy = make_strategy(config.train)
     precision = make_precision(config.train)
@@ -68,12 +71,13 @@ def train(task: Task, config: Config) -> None:
         "data": splits.train.facts,
         "environment": environment(precision, strategy),
     }
-    if folds:
-        metrics["backtest"] = _backtest(task, config, run, folds, strategy)
     judged = {"validation": splits.validation, "test": splits.test}
-    _judge(task, run, part, judged, metrics, config, run.history())
+    report = _judge(task, run, part, judged, metrics, config, run.history())
     if config.export.dir:
         _export(task, run, config, Path(config.export.dir))
+    if folds:
+        metrics["backtest"] = _backtest(task, config, run, folds, strategy)
+        report()
 
 
 @dataclass(frozen=True)
@@ -131,10 +135,17 @@ def _train_part(
             augmentation=augmentation,
         )
         for name, baseline in baselines.items():
-            if not run.baseline(name).exists():
-                _say("baseline", f"{name}, {baseline.count_params():,} parameters")
-                path = run.baseline(name)
-                fit_baseline(baseline, objective, splits, preprocessor, config.train, path)
+            _say("baseline", f"{name}, {baseline.count_params():,} parameters")
+            fit(
+                baseline,
+                objective,
+                splits,
+                preprocessor,
+                config.train,
+                run.baseline(name),
+                hparams=config.plain,
+                shuffle_buffer=config.data.shuffle_buffer,
+            )
     seconds = sum(epoch["seconds"] for epoch in history)
     figures = {
         "seconds": round(seconds, 3),
@@ -144,7 +155,7 @@ def _train_part(
         "skipped": splits.train.skipped,
     }
     parameters = model.count_params()
-    return _Trained(_load_model(run.best, run), preprocessor, objective, parameters, figures)
+    return _Trained(_load_model(run), preprocessor, objective, parameters, figures)
 
 
 def _backtest(
@@ -179,8 +190,9 @@ def _judge(
     metrics: dict[str, Any],
     config: Config,
     history: list[dict],
-) -> None:
-    """Evaluates the best model on validation and test data, and writes what it found."""
+) -> Callable[[], None]:
+    """Evaluates the best model on validation and test data, and writes what it found; returns what
+    writes it anew, when there is more in the metrics."""
     model, preprocessor = trained.model, trained.preprocessor
     assessment = trained.objective.assessment
     judged: Evaluation | None = None
@@ -188,7 +200,7 @@ def _judge(
         if records is not None:
             judged = evaluate(model, preprocessor, records)
             baselines = {
-                name: evaluate(_load_model(run.baseline(name), run), preprocessor, records).outputs
+                name: evaluate(_load_model(run.baseline(name)), preprocessor, records).outputs
                 for name in run.baselines()
             }
             metrics[split] = assessment.metrics(
@@ -200,28 +212,27 @@ def _judge(
                 _say("", _compared(metrics[split]["baselines"], trained.objective.monitor))
             logs = run.logs / split
     run.write_metrics(metrics)
-    if judged is None:
-        write_report(run, metrics, history, {}, [], config.plain)
-        return
-    shown = len(judged.records)
-    part = (judged.truth[:shown], judged.outputs[:shown], judged.records)
-    pictures = assessment.pictures(judged.truth, judged.outputs, judged.records, baselines)
-    pictures |= task.pictures(model, preprocessor, *part)
-    with tf.summary.create_file_writer(str(logs)).as_default():
-        for name, figure in pictures.items():
-            tf.summary.image(name, pixels(figure)[np.newaxis], step=len(history))
-        assessment.summaries(*part, step=len(history))
-    _write_vectors(logs, model, preprocessor, judged)
-    write_report(
-        run,
-        metrics,
-        history,
-        pictures=pictures,
-        mistakes=assessment.mistakes(*part),
-        config=config.plain,
-        mistakes_title=assessment.mistakes_title,
-    )
-    _say("report", str(run.folder / "report.md"))
+    pictures, mistakes = {}, []
+    if judged is not None:
+        shown = len(judged.records)
+        part = (judged.truth[:shown], judged.outputs[:shown], judged.records)
+        pictures = assessment.pictures(judged.truth, judged.outputs, judged.records, baselines)
+        pictures |= task.pictures(model, preprocessor, *part)
+        mistakes = assessment.mistakes(*part)
+        with tf.summary.create_file_writer(str(logs)).as_default():
+            for name, figure in pictures.items():
+                tf.summary.image(name, pixels(figure)[np.newaxis], step=len(history))
+            assessment.summaries(*part, step=len(history))
+        _write_vectors(logs, model, preprocessor, judged)
+
+    def report() -> None:
+        run.write_metrics(metrics)
+        title = assessment.mistakes_title
+        write_report(run, metrics, history, pictures, mistakes, config.plain, title)
+        _say("report", str(run.folder / "report.md"))
+
+    report()
+    return report
 
 
 def _write_vectors(
@@ -246,7 +257,7 @@ def evaluate_run(task: Task, config: Config) -> None:
     if config.data.test is None:
         raise UsageError("evaluate on what? Name the data with --data.test")
     run = Run.existing(config.run.dir)
-    model, preprocessor = _load_model(run.best, run), Preprocessor.load(run.assets)
+    model, preprocessor = _load_model(run), Preprocessor.load(run.assets)
     source = task.source(config.data, config.model)
     records = source.read(config.data.test, preprocessor)
     objective = task.objective(config.train, preprocessor)
@@ -255,7 +266,7 @@ def evaluate_run(task: Task, config: Config) -> None:
     _judge(task, run, trained, {"test": records}, metrics, config, run.history())
 
 
-def predict(task: Task, config: Config, paths: list[str], output: str | None = None) -> None:
+def predict(task: Task, config: Config, paths: list[str] | None, output: str | None = None) -> None:
     """Answers raw records, as the exported model would: one JSON object a line, or a table."""
     run = Run.existing(config.run.dir)
     preprocessor = Preprocessor.load(run.assets)
@@ -263,25 +274,25 @@ def predict(task: Task, config: Config, paths: list[str], output: str | None = N
     if output is None:
         try:
             for answer in answers:
-                print(json.dumps(answer, ensure_ascii=False), flush=True)
+                print(_json_line(answer), flush=True)
         except BrokenPipeError:
             # Whoever read the answers has had enough; Python would fail to flush the rest at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
     with atomic_write(Path(output)) as file:
         if not output.endswith(".csv"):
-            file.writelines(json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers)
+            file.writelines(_json_line(answer) + "\n" for answer in answers)
             return
-        rows = (row for answer in answers for row in task.rows(answer, preprocessor))
-        first = next(rows, {})
-        table = csv.DictWriter(file, list(first), lineterminator="\n")
+        rows = [row for answer in answers for row in task.rows(answer, preprocessor)]
+        table = csv.DictWriter(file, dict.fromkeys(chain.from_iterable(rows)), lineterminator="\n")
         table.writeheader()
-        table.writerows(chain([first], rows) if first else ())
+        table.writerows(rows)
 
 
 def _answers(
-    task: Task, config: Config, run: Run, preprocessor: Preprocessor, paths: list[str]
+    task: Task, config: Config, run: Run, preprocessor: Preprocessor, paths: list[str] | None
 ) -> Iterator[dict[str, Any]]:
+    """Each record's answer, after what it repeats of the record."""
     serve = _signatures(task, run).functions()["serving_default"]
     names = serve.structured_input_signature[1]
     for records in task.source(config.data, config.model).requests(paths, preprocessor):
@@ -290,6 +301,10 @@ def _answers(
         echoed = [name for name in task.echoed if name in columns and name not in names]
         for index, answer in enumerate(_rows(serve(**inputs))):
             yield {name: columns[name][index] for name in echoed if columns[name][index]} | answer
+
+
+def _json_line(answer: dict[str, Any]) -> str:
+    return json.dumps(answer, ensure_ascii=False)
 
 
 def export_run(task: Task, config: Config) -> None:
@@ -342,17 +357,17 @@ def _show_served(
 def _signatures(task: Task, run: Run) -> Any:
     preprocessor = Preprocessor.load(run.assets)
     assets = sorted(run.assets.glob("*.txt"))  # labels.txt among them
-    return task.signatures(_load_model(run.best, run), preprocessor, assets)
+    return task.signatures(_load_model(run), preprocessor, assets)
 
 
-def _load_model(path: Path, run: Run) -> keras.Model:
-    if not path.exists():
+def _load_model(run: Run) -> keras.Model:
+    if not run.best.exists():
         raise UsageError(f"{run.folder}: no finished epoch yet; train it first")
     try:
-        return load_model(path)
+        return load_model(run.best)
     except (ValueError, OSError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UsageError(f"{path}: can't be loaded ({reason}); train again") from None
+        raise UsageError(f"{run.best}: can't be loaded ({reason}); train again") from None
 
 
 def _write_requests(run: Run, splits: Splits, count: int = 32) -> None:

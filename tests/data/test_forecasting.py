@@ -1,16 +1,22 @@
 """The preprocessor of forecasts: what it learns from the training part, and the inputs it makes."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from data.calendar import WEEK, YEAR, calendar_features
 from data.forecasting import MOST_WORDS, ForecastPreprocessor, fit_forecast_preprocessor
 from data.frequency import DAY, HOUR, Frequency
+from data.gaps import fill
+from data.options import TimeSeries
 from data.preprocessing import Preprocessor
-from data.series import Columns, Section, SeriesSet, whole
+from data.series import Columns, Section, SeriesSet, read_series, whole
 
 HOURS = Frequency(HOUR)
 NAN, INFINITY = float("nan"), float("inf")
@@ -29,6 +35,7 @@ def series_of(
     names = columns or Columns(("x", "y", "z")[: values.shape[1]])
     return SeriesSet(
         values=values,
+        measured=~np.isnan(values),
         times=frequency.shift(np.zeros(len(values), np.int64), steps),
         bounds=np.concatenate([[0], np.cumsum(lengths)]),
         names=[str(number) for number in range(len(parts))],
@@ -96,6 +103,25 @@ def test_the_season_error_of_a_constant_is_one_so_that_nothing_is_divided_by_zer
     np.testing.assert_allclose(found.seasonal_error, [1, 1])
 
 
+def test_each_series_has_a_season_error_of_its_own_or_else_that_over_all():
+    parts = [column(1, 5, 2, 9), column(0, 7), column(4, 4, 4, 4), column(3)]
+    found = fitted(series_of(*parts), season=2)
+    over_all = (1 + 4) / 4  # of the first and the constant third
+    np.testing.assert_allclose(found.seasonal_error, [over_all])
+    made = found.seasonal_errors(["0", "1", "2", "3", "new"])
+    np.testing.assert_allclose(made[:, 0], [5 / 2, 7, over_all, over_all, over_all])
+    assert found.series_errors["1"] == [7]
+
+
+def test_scale_and_season_error_are_of_what_was_measured():
+    series = series_of([[1, 5], [50, 5], [3, 5], [4, 5]])
+    series.measured[1] = [False, False]
+    found = fitted(series)
+    np.testing.assert_allclose(found.mean, [8 / 3, 5])
+    np.testing.assert_allclose(found.deviation, [np.std([1, 3, 4]), 1], rtol=1e-6)
+    np.testing.assert_allclose(found.seasonal_error, [1, 1])  # from 3 to 4 alone
+
+
 def test_periods_that_the_training_part_shows_twice_are_told():
     series = series_of(counted(10 * 24))
     assert fitted(Section(series, 0, 20 * HOUR)).calendar == ()
@@ -107,13 +133,47 @@ def test_periods_that_the_training_part_shows_twice_are_told():
 # What a record becomes
 
 
-def test_values_of_a_history_that_are_not_finite_become_its_columns_mean():
+def test_values_of_a_history_that_are_not_finite_become_the_last_before_or_else_the_mean():
     found = fitted(series_of([[10, 20], [30, 60]]))
     history = [[[1, NAN], [NAN, INFINITY], [5, -INFINITY]], [[1, 2], [3, 4], [5, 6]]]
     made = found({"history": tf.constant(history, tf.float32)})
     assert made.keys() == {"history"}
-    np.testing.assert_array_equal(made["history"][0], [[1, 40], [3, 40], [5, 40]])
+    np.testing.assert_array_equal(made["history"][0], [[1, 40], [1, 40], [5, 40]])
     np.testing.assert_array_equal(made["history"][1], history[1])
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data())
+def test_a_history_with_gaps_is_filled_as_its_file_is(data):
+    steps, how = data.draw(st.integers(1, 20)), data.draw(st.sampled_from(["forward", "zero"]))
+    cells = st.lists(
+        st.sampled_from([NAN, INFINITY, 1.0, 2.0, 3.0]), min_size=steps, max_size=steps
+    )
+    columns = [np.array(data.draw(cells), np.float32) for _ in range(3)]
+    expected = []
+    for column in columns:
+        whole = fill(np.where(np.isfinite(column), column, np.nan), np.array([0, steps]), how)
+        expected.append(np.nan_to_num(whole, nan=2.0))  # the mean of what it is fitted on
+    found = fitted(replace(series_of([[1] * 3, [3] * 3]), fill=how), window=steps)
+    made = found({"history": tf.constant(np.stack(columns, axis=-1)[np.newaxis])})
+    np.testing.assert_array_equal(made["history"][0], np.stack(expected, axis=-1))
+
+
+def test_a_file_with_gaps_and_a_request_with_gaps_make_the_same_inputs(tmp_path):
+    cells = {"x": [5, "", 7, "", "", 9, 4, ""], "price": ["", 1, 2, "", 3, "", "", 4]}
+    frame = pd.DataFrame({"time": pd.date_range("2020-01-01", periods=8, freq="D"), **cells})
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    read = read_series(TimeSeries(known="price"), str(tmp_path / "a.csv"))
+    found = fitted(read, window=6)
+    raw = frame[["x", "price"]].replace("", NAN).to_numpy(np.float32)[np.newaxis]
+    time = tf.constant(["2020-01-06"])
+    one, two = (
+        found({"history": tf.constant(values[:, :6]), "time": time, "future": values[:, 6:, 1:]})
+        for values in (raw, read.values[np.newaxis])
+    )
+    assert one.keys() == two.keys() == {"history", "past", "future"}
+    for name in one:
+        np.testing.assert_array_equal(one[name], two[name])
 
 
 def test_known_columns_of_history_and_future_are_brought_to_mean_0_and_deviation_1():
@@ -127,9 +187,11 @@ def test_known_columns_of_history_and_future_are_brought_to_mean_0_and_deviation
     np.testing.assert_allclose(made["future"][0], [[3, 0], [3, 1]])
 
 
-def test_a_future_of_which_nothing_is_known_is_taken_for_the_mean():
+def test_a_future_of_which_nothing_is_known_stays_as_it_was():
     found = fitted(series_of([[1, 10], [2, 30]], columns=Columns(("x",), (), ("k",))))
-    record = {"history": tf.ones([1, 3, 2]), "future": tf.fill([1, 2, 1], NAN)}
+    record = {"history": tf.fill([1, 3, 2], 40.0), "future": tf.fill([1, 2, 1], NAN)}
+    np.testing.assert_allclose(found(record)["future"], np.full((1, 2, 1), 2))
+    record["history"] = tf.fill([1, 3, 2], NAN)
     np.testing.assert_allclose(found(record)["future"], np.zeros((1, 2, 1)))
 
 
@@ -216,7 +278,8 @@ def test_a_preprocessor_that_was_saved_and_loaded_makes_the_same_inputs(tmp_path
     loaded = Preprocessor.load(tmp_path)
     assert isinstance(loaded, ForecastPreprocessor)
     assert loaded.state() == found.state()
-    assert (loaded.season, loaded.quantiles) == (4, (0.1, 0.9))
+    assert (loaded.season, loaded.quantiles, loaded.fill) == (4, (0.1, 0.9), "forward")
+    assert loaded.series_errors.keys() == {"0", "1"}
     record = {
         "history": tf.constant(values)[:, :3],
         "time": tf.constant(["2020-01-01", "2021-02-03 04:05"]),

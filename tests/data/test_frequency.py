@@ -86,6 +86,26 @@ def test_gaps_do_not_hide_the_frequency():
     assert Frequency.infer(np.delete(of_range("h"), [1, 7, 8, 9])) == Frequency(HOUR)
 
 
+def test_a_second_step_length_in_more_than_a_tenth_is_refused():
+    hours = np.cumsum([0] + [1] * 27 + [2] * 3) * HOUR
+    assert Frequency.infer(hours) == Frequency(HOUR)  # 3 of 30
+    with pytest.raises(DataError) as caught:
+        Frequency.infer(np.append(hours, hours[-1] + 2 * HOUR))
+    assert str(caught.value) == (
+        "time steps are 'h' apart (27 times) and '2h' apart (4 times, first at 1970-01-02 "
+        "05:00:00); give series of one frequency, or say --data.frequency h, and steps that are "
+        "absent are filled."
+    )
+    with pytest.raises(DataError, match=r"'D' apart .* '3D' apart .* --data.frequency D,"):
+        Frequency.infer(of_range("B"))
+    with pytest.raises(DataError, match=r"'QS' apart .* 'MS' apart .* --data.frequency MS,"):
+        Frequency.infer(np.append(of_range("QS"), of_range("MS", "2029-01-01", 20)))
+
+
+def test_one_or_two_gaps_are_no_second_frequency():
+    assert Frequency.infer(np.array([0, 1, 2, 4, 5, 7]) * HOUR) == Frequency(HOUR)
+
+
 def test_months_may_be_on_any_day_at_any_hour():
     assert Frequency.infer(of_range("MS") + 14 * DAY + 5 * HOUR) == MONTHS
     assert Frequency.infer(seconds("2019-04-05", "2020-04-05", "2021-04-05")) == YEARS

@@ -202,6 +202,30 @@ def test_gaps_are_filled_as_asked_and_counted(write, fill, expected):
     series = read(path, fill=fill, frequency="D")
     assert series.values[:, 0].tolist() == expected
     assert series.missing == {"time": 1, "x": 4, "y": 1}
+    assert series.fill == fill
+    assert series.measured[:, 0].tolist() == [False, True, False, False, True, False]
+    assert series.measured[:, 1].tolist() == [True, True, True, False, True, True]
+    np.testing.assert_equal(series.truth[:, 0], [np.nan, 2, np.nan, np.nan, 5, np.nan])
+
+
+@pytest.mark.parametrize(
+    ("fill", "settled"),
+    [
+        ("forward", [False, True, True, False, False, True]),
+        ("interpolate", [False, True, True, False, False, True]),
+        ("zero", [True] * 6),
+    ],
+)
+def test_what_is_filled_from_later_values_is_not_settled(write, fill, settled):
+    rows = {"time": days(3) * 2, "id": list("aaabbb"), "x": ["", 1, 2, "", "", 5]}
+    series = read(write("a.csv", table(rows)), series_column="id", fill=fill)
+    assert series.settled.tolist() == settled
+
+
+def test_a_gap_is_settled_unless_a_line_is_drawn_over_it(write):
+    path = write("a.csv", table({"time": days(4), "x": [1, 2, "", 4], "price": [1, "", 3, 4]}))
+    for fill, settled in (("forward", [True] * 4), ("interpolate", [True, True, False, True])):
+        assert read(path, fill=fill, known="price").settled.tolist() == settled
 
 
 def test_a_series_is_never_filled_from_another(write):
@@ -274,6 +298,7 @@ def test_last_rows_without_targets_are_the_future_where_it_is_asked_for(write):
     np.testing.assert_equal(series.values[:, :2], [[1, 1], [2, 2], [np.nan] * 2, [np.nan] * 2])
     assert series.values[:, 2].tolist() == [5, 5, 6, 7]
     assert series.missing == {}
+    assert series.measured.tolist() == [[True] * 3] * 2 + [[False, False, True]] * 2
     assert read(path, **ROLES).values[:, 0].tolist() == [1, 2, 2, 2]
 
 
@@ -407,6 +432,28 @@ def test_a_frequency_that_the_model_was_not_trained_on_is_refused(write):
     assert read(ends, frequency=Frequency(months=1)).frequency == Frequency(months=1, end=True)
 
 
+def test_a_frequency_that_is_named_holds_for_a_trained_model_too(write):
+    weekdays = [day for day in days(40) if np.is_busday(day)]
+    path = write("a.csv", table({"time": weekdays, "x": range(len(weekdays))}))
+    asked = TimeSeries(frequency="D")
+    assert len(read_series(asked, path, frequency=Frequency(DAY)).times) == 38
+    gaps = write("b.csv", table({"time": days(9)[::2], "x": range(5)}))
+    assert len(read_series(asked, gaps, frequency=Frequency(DAY)).times) == 9
+    assert "'2D' apart, and the model was trained on 'D'" in message(gaps, frequency=Frequency(DAY))
+    with pytest.raises(DataError, match=r"^--data.frequency D: the model was trained on 'h'; name"):
+        read_series(asked, gaps, frequency=Frequency(HOUR))
+
+
+def test_two_frequencies_in_one_file_are_refused_with_where_the_second_begins(write):
+    times = [*days(30), *(f"2020-01-30 {hour:02}:00" for hour in range(1, 11))]
+    said = message(write("a.csv", table({"time": times, "x": range(40)})))
+    assert said == (
+        "a.csv: time steps are 'D' apart (29 times) and 'h' apart (10 times, first at 2020-01-30 "
+        "01:00:00); give series of one frequency, or say --data.frequency h, and steps that are "
+        "absent are filled."
+    )
+
+
 def test_too_few_time_stamps_to_tell_the_frequency_are_refused(write):
     path = write("a.csv", table({"time": days(2), "x": range(2)}))
     assert "a.csv: 2 time stamps are too few" in message(path)
@@ -533,12 +580,27 @@ def test_series_too_short_to_train_on_are_refused(write):
         read_sections(TimeSeries())
 
 
-def test_targets_that_never_change_in_training_are_refused_unless_one_does(write):
+def test_a_target_that_never_changes_in_training_is_refused_by_name(write):
     columns = {"time": days(20), "x": [1] * 14 + [2] * 6, "y": range(20)}
     path = write("a.csv", table(columns))
     with pytest.raises(DataError, match=r"a.csv: no target \(x\) ever changes before 2020-01-15"):
         read_sections(TimeSeries(train=path, targets="x"))
-    assert read_sections(TimeSeries(train=path)).test
+    with pytest.raises(DataError, match=r"a.csv: target 'x' never changes before 2020-01-15, so"):
+        read_sections(TimeSeries(train=path))
+    assert read_sections(TimeSeries(train=path, targets="y", covariates="x")).test
+
+
+def test_a_target_that_changes_by_what_is_filled_never_changes(write):
+    cells = [3, "", 3, *[""] * 10, 3, *range(6)]
+    path = write("a.csv", table({"time": days(20), "x": cells, "y": range(20)}))
+    with pytest.raises(DataError, match="target 'x' never changes"):
+        read_sections(TimeSeries(train=path, fill="zero"))
+
+
+def test_a_target_that_differs_between_series_only_never_changes(write):
+    rows = {"time": days(10) * 2, "id": ["a"] * 10 + ["b"] * 10, "x": [1] * 10 + [2] * 10}
+    with pytest.raises(DataError, match=r"no target \(x\) ever changes"):
+        read_sections(TimeSeries(train=write("a.csv", table(rows)), series_column="id"))
 
 
 def test_folds_cut_the_test_part_and_train_on_all_before(write):
@@ -556,6 +618,21 @@ def test_folds_cut_the_test_part_and_train_on_all_before(write):
         steps = (part.validation.end - part.validation.first) // DAY
         assert steps == round(0.1 * (part.test.first - part.train.first) / DAY)
     assert parts[-1].test.end == split_series(series, options).test.end
+
+
+def test_folds_hold_out_their_own_validation_beside_a_named_file(write):
+    series = read(write("a.csv", table({"time": days(50), "x": range(50)})))
+    alone = folds(series, TimeSeries(), 2, 3)
+    named = folds(series, TimeSeries(validation="later.csv"), 2, 3)
+    assert [spans(part) for part in named] == [spans(part) for part in alone]
+    without = folds(series, TimeSeries(validation_fraction=0), 2, 3)
+    assert [part.validation for part in without] == [None, None]
+
+
+def test_folds_of_the_ett_split_keep_its_length_of_validation(write):
+    series = read(write("a.csv", hourly(14_400)))
+    for part in folds(series, TimeSeries(split="ett_hour"), 2, 24):
+        assert part.validation.end - part.validation.first == 120 * DAY
 
 
 def test_folds_shorter_than_a_forecast_or_without_a_test_part_are_refused(write):

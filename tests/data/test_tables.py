@@ -480,6 +480,11 @@ def test_standard_input_is_answered_line_by_line_as_it_comes(monkeypatch):
     assert texts_of(requests) == ["two", "three"]
 
 
+def test_without_paths_requests_come_from_standard_input(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"one\n")))
+    assert texts_of(source().requests(None)) == ["one"]
+
+
 # tfds:NAME
 
 

@@ -3,7 +3,10 @@
 The values of most series here are the numbers of their rows, so that each tells where it is from.
 """
 
+import io
+import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,9 +17,10 @@ from hypothesis import strategies as st
 from data.errors import DataError
 from data.forecasting import ForecastPreprocessor, fit_forecast_preprocessor
 from data.frequency import DAY, HOUR, Frequency
+from data.options import TimeSeries
 from data.preprocessing import raw_tensors
-from data.series import Columns, Section, SeriesSet, whole
-from data.windows import WindowBatches, Windows
+from data.series import Columns, Section, SeriesSet, read_series, whole
+from data.windows import WindowBatches, Windows, WindowSource
 
 HOURS = Frequency(HOUR)
 ONE = Columns(("x",))
@@ -35,6 +39,7 @@ def series_of(
     static = [[f"word {i % 2}", str(1.5 * i)][: len(columns.static)] for i in range(len(lengths))]
     return SeriesSet(
         values=(np.arange(rows)[:, np.newaxis] + 1000 * np.arange(numbers)).astype(np.float32),
+        measured=np.ones((rows, numbers), bool),
         times=frequency.shift(np.full(rows, 365 * DAY), steps),
         bounds=bounds,
         names=names,
@@ -291,3 +296,177 @@ def test_a_series_shorter_than_the_history_is_refused_by_name():
     )
     with pytest.raises(DataError, match=r"a\.csv: 4 time steps"):
         Windows.latest(series_of([4]), window=5, horizon=3)
+
+
+def test_series_shorter_than_the_history_may_be_left_out_but_not_all():
+    windows = Windows.latest(series_of([4, 9, 3]), window=5, horizon=3, skip=True)
+    assert windows.owners.tolist() == [1]
+    with pytest.raises(DataError, match="series 's0': 4 time steps"):
+        Windows.latest(series_of([4, 3]), window=5, horizon=3, skip=True)
+
+
+# What was not measured
+
+
+def with_gaps(series: SeriesSet, rows: list[int], column: int = 0, fill: str = "forward"):
+    """The series as if a column had been filled in some rows."""
+    measured = series.measured.copy()
+    measured[rows, column] = False
+    return replace(series, measured=measured, fill=fill)
+
+
+def test_filled_values_are_no_truth_but_are_looked_back_on():
+    series = with_gaps(series_of([12], Columns(("x", "y"))), [5, 7])
+    windows = Windows.of(whole(series), window=3, horizon=2)
+    expected = series.values[windows.rows(0, 2)]
+    expected[np.isin(windows.rows(0, 2), [5, 7]), 0] = np.nan
+    _, targets = windows.batches(fitted(windows)).collate(tf.range(len(windows), dtype=tf.int64))
+    for found in (windows.truth(), targets, windows.records()["target"]):
+        np.testing.assert_array_equal(found, expected)
+    for found in (windows.targets(-3, 0), windows.naive(), windows.seasonal_naive()):
+        assert not np.isnan(found).any()
+    np.testing.assert_array_equal(windows.records()["history"], series.values[windows.rows(-3, 0)])
+
+
+def test_windows_with_nothing_measured_to_forecast_are_left_out():
+    windows = Windows.of(whole(with_gaps(series_of([12]), [6, 7, 8])), window=3, horizon=2)
+    assert windows.origins.tolist() == [3, 4, 5, 8, 9, 10]
+    two = with_gaps(series_of([12], Columns(("x", "y"))), [6, 7, 8])
+    assert len(Windows.of(whole(two), window=3, horizon=2)) == 8
+
+
+@pytest.mark.parametrize("column", [0, 1], ids=["target", "covariate"])
+def test_a_history_that_ends_in_a_line_towards_what_comes_is_left_out(column):
+    series = series_of([12], Columns(("x",), ("weather",), ("price",)))
+    drawn = with_gaps(series, [6, 7], column, "interpolate")
+    windows = Windows.of(whole(drawn), window=3, horizon=3)
+    assert windows.origins.tolist() == [3, 4, 5, 6, 9]
+    assert len(Windows.of(whole(with_gaps(series, [6, 7], 2, "interpolate")), 3, 3)) == 7
+    assert len(Windows.of(whole(with_gaps(series, [6, 7], column)), 3, 3)) == 7
+
+
+def test_a_history_filled_from_what_comes_after_it_is_left_out():
+    windows = Windows.of(whole(with_gaps(series_of([12]), [0, 1, 2, 3])), window=3, horizon=2)
+    assert windows.origins.tolist() == [5, 6, 7, 8, 9, 10]
+
+
+def test_a_part_in_which_nothing_was_measured_is_refused():
+    series = with_gaps(series_of([12]), [9, 10, 11])
+    with pytest.raises(DataError, match=r"nothing was measured .* the test part by, from "):
+        Windows.of(part(series, 9, 12), window=3, horizon=2, split="test")
+
+
+def test_facts_say_how_many_series_are_too_short():
+    windows = Windows.of(whole(series_of([20, 6, 3])), window=4, horizon=3)
+    assert windows.facts == {"frequency": "h", "season": 1, "series": 3, "series too short": 2}
+    assert "series too short" not in Windows.of(whole(series_of([20, 7])), 4, 3).facts
+
+
+def test_batches_of_the_same_series_share_its_values():
+    series = series_of([30])
+    parts = [Windows.of(part(series, *span), window=4, horizon=2) for span in ((0, 20), (20, 30))]
+    batches = [windows.batches(fitted(windows)) for windows in parts]
+    values = series.tensors[0]
+    for own in batches:
+        collate = tf.function(own.collate).get_concrete_function(tf.TensorSpec([None], tf.int64))
+        assert any(tensor is values for tensor in collate.captured_inputs)
+
+
+# Requests
+
+
+def source_of(tmp_path, text: str, **options) -> tuple[WindowSource, ForecastPreprocessor]:
+    path = tmp_path / "a.csv"
+    path.write_text(text)
+    asked = TimeSeries(train=str(path), **options)
+    source = WindowSource(asked, window=3, horizon=2)
+    windows = Windows.of(whole(read_series(asked, str(path))), 3, 2)
+    return source, fitted(windows)
+
+
+def lines_in(monkeypatch, *lines: str | dict) -> None:
+    """Puts lines into standard input."""
+    text = "".join(f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in lines)
+    stdin = SimpleNamespace(buffer=io.BufferedReader(io.BytesIO(text.encode())))
+    monkeypatch.setattr("sys.stdin", stdin)
+
+
+DAYS = "time,id,x,price,kind\n" + "".join(
+    f"2020-01-{day:02},a,{day % 3},{day},shop\n" for day in range(1, 29)
+)
+GOOD = {
+    "history": [[1, 2], [None, 2.5], [3, -1e3]],
+    "time": "2020-01-31",
+    "future": [[1], [2]],
+    "static": ["shop"],
+}
+ROLES = {"known": "price", "static": "kind", "series_column": "id"}
+
+
+def test_without_paths_the_training_data_are_forecast(tmp_path):
+    source, preprocessor = source_of(tmp_path, "time,x\n2020,1\n2021,2\n2022,4\n2023,5\n2024,1\n")
+    [records] = source.requests(None, preprocessor)
+    assert records.columns["history"].tolist() == [[[4], [5], [1]]]
+
+
+def test_standard_input_has_raw_records_as_the_served_model_takes_them(tmp_path, monkeypatch):
+    source, preprocessor = source_of(tmp_path, DAYS, **ROLES)
+    lines_in(monkeypatch, GOOD, "", *[GOOD] * 299)
+    parts = list(source.requests("-", preprocessor))
+    assert [len(records) for records in parts] == [255, 45]  # a blank line is none
+    columns = parts[0].columns
+    assert columns.keys() == preprocessor.raw().keys() == GOOD.keys()
+    np.testing.assert_array_equal(columns["history"][0], [[1, 2], [np.nan, 2.5], [3, -1e3]])
+    assert columns["history"].dtype == columns["future"].dtype == np.float32
+    served = preprocessor(raw_tensors(columns))
+    np.testing.assert_array_equal(served["history"][0], [[1, 2], [1, 2.5], [3, -1e3]])
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("1,2", "not JSON"),
+        ("[1]", "a JSON array where an object is expected"),
+        ({"history": 1}, "keys history, where they are history, time, future, static"),
+        (GOOD | {"series": "a"}, "keys history, time, future, static, series, where they are"),
+        (GOOD | {"history": [[1, 2]] * 4}, "'history' is not 3 x 2 numbers, in lists"),
+        (GOOD | {"history": [[1, 2], [1, 2], [1]]}, "'history' is not 3 x 2 numbers"),
+        (GOOD | {"history": [[1, 2], [1, 2], [1, [2]]]}, "'history' is not 3 x 2 numbers"),
+        (GOOD | {"future": [["1"], [2]]}, "'future' has '1', which is no number"),
+        (GOOD | {"future": [[True], [2]]}, "'future' has True, which is no number"),
+        (GOOD | {"future": [[10**400], [2]]}, "'future' has a number that is too large"),
+        (GOOD | {"time": ["2020"]}, "'time' is not a text"),
+        (GOOD | {"time": 2020}, "'time' has 2020, which is no text"),
+        (GOOD | {"time": "noon"}, "'time' is 'noon', not a time stamp such as 2016-07"),
+        (GOOD | {"time": "2021-02-29"}, "'time' is '2021-02-29', not a time stamp"),
+        (GOOD | {"static": ["\ud800"]}, "'static' has half of a surrogate pair"),
+    ],
+)
+def test_a_line_that_is_no_raw_record_is_located_or_skipped(tmp_path, monkeypatch, line, said):
+    source, preprocessor = source_of(tmp_path, DAYS, **ROLES)
+    lines_in(monkeypatch, GOOD, line)
+    with pytest.raises(DataError) as caught:
+        list(source.requests(["-"], preprocessor))
+    assert str(caught.value).startswith("standard input, row 2: ") and said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    source, preprocessor = source_of(tmp_path, DAYS, **ROLES, on_bad_row="skip")
+    lines_in(monkeypatch, line, GOOD)
+    [records] = source.requests(["-"], preprocessor)
+    assert (len(records), records.skipped) == (1, 1)
+
+
+def test_standard_input_is_named_alone(tmp_path):
+    source, preprocessor = source_of(tmp_path, DAYS, **ROLES)
+    with pytest.raises(DataError, match="'-' is standard input; name it alone"):
+        list(source.requests(["-", "a.csv"], preprocessor))
+
+
+def test_short_series_are_left_out_of_requests_where_bad_rows_are(tmp_path):
+    text = DAYS + "2020-01-01,b,1,1,shop\n2020-01-02,b,2,1,shop\n"
+    roles = {"series_column": "id", "targets": "x"}
+    source, preprocessor = source_of(tmp_path, text, **roles)
+    with pytest.raises(DataError, match="series 'b': 2 time steps, and the model looks at"):
+        list(source.requests(None, preprocessor))
+    source, preprocessor = source_of(tmp_path, text, **roles, on_bad_row="skip")
+    [records] = source.requests(None, preprocessor)
+    assert records.columns["series"].tolist() == ["a"]

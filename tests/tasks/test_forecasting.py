@@ -1,5 +1,6 @@
 """Forecasting through its public door: the command line, the run folder, the SavedModel."""
 
+import io
 import json
 import re
 import shutil
@@ -119,7 +120,7 @@ def test_metrics_hold_what_scripts_rely_on(trained):
 
 def test_a_linear_baseline_is_trained_and_kept(trained):
     linear = keras.models.load_model(
-        trained.folder / "checkpoints" / "baseline_linear.keras", compile=False
+        trained.folder / "baselines" / "linear" / "checkpoints" / "best.keras", compile=False
     )
     names = {layer.name for layer in linear.layers}
     assert "trend_linear" in names and "recurrent1" not in names
@@ -153,9 +154,8 @@ def test_tensorboard_has_the_pictures_and_the_error_of_each_step(trained):
 
 
 def test_a_finished_run_given_again_does_not_train_again(trained):
-    kept = [
-        trained.folder / "checkpoints" / f"{name}.keras" for name in ("last", "baseline_linear")
-    ]
+    folders = (trained.folder, trained.folder / "baselines" / "linear")
+    kept = [folder / "checkpoints" / "last.keras" for folder in folders]
     before = [path.stat().st_mtime_ns for path in kept]
     assert run("train", *trained.options, "--run.dir", trained.folder) == 0
     assert [path.stat().st_mtime_ns for path in kept] == before
@@ -204,6 +204,23 @@ def test_predict_forecasts_what_comes_after_another_file(trained, tmp_path, caps
         time=tf.constant([str(request.time.iloc[-1])]),
     )
     np.testing.assert_allclose([answer["forecast"]], expected["forecast"], rtol=1e-5)
+
+
+def test_predict_answers_raw_records_from_standard_input(trained, capsys, monkeypatch):
+    frame = pd.read_csv(trained.data)
+    record = {"history": frame[["load", "heat"]].tail(WINDOW).to_numpy().tolist()}
+    record["time"] = frame.time.iloc[-1]
+    line = json.dumps(record).encode() + b"\n"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(2 * line)))
+    answers = predictions(capsys, "--run.dir", trained.folder, "--input", "-")
+    expected = predictions(capsys, "--run.dir", trained.folder)
+    assert len(answers) == 2 and answers[0] == answers[1]
+    assert answers[0]["time"] == expected[0]["time"]
+    np.testing.assert_allclose(answers[0]["forecast"], expected[0]["forecast"], rtol=1e-5)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b'{"history": 1}\n')))
+    assert run("predict", "--run.dir", trained.folder, "--input", "-") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "standard input, row 1: a JSON object with the keys" in error
 
 
 def test_the_served_model_refuses_a_time_that_is_none(trained):
@@ -351,6 +368,22 @@ def test_a_model_without_calendar_and_quantiles_is_not_told_the_time(tmp_path, c
     assert pd.read_csv(output).columns.tolist() == ["time", "load", "heat"]
 
 
+def test_gaps_are_trained_over_and_not_judged(tmp_path):
+    frame = table(200)
+    frame.loc[frame.index % 7 == 3, "load"] = np.nan
+    data = write(frame.drop(index=range(150, 170)), tmp_path / "loads.csv")
+    options = ["--data.train", data, "--data.fill", "interpolate", *SMALL, *LINEAR]
+    assert run("train", *options, "--run.dir", tmp_path / "run") == 0
+    metrics = metrics_of(tmp_path / "run")
+    assert metrics["data"]["filled in time"] == 20
+    for split in ("validation", "test"):
+        assert np.isfinite(metrics[split]["scaled_mse"]) and np.isfinite(metrics[split]["coverage"])
+    # The test part begins at row 160, in the gap; histories end with a step that was measured.
+    measured = frame.load.notna() & ~frame.index.isin(range(150, 170))
+    origins = [row for row in range(160, 200 - HORIZON + 1) if measured[row - 1]]
+    assert metrics["test"]["examples"] == len(origins)
+
+
 def test_the_samples_months_are_trained_on_forecast_and_exported_without_options(
     tmp_path, capsys, monkeypatch
 ):
@@ -387,9 +420,11 @@ def test_a_run_stopped_after_an_epoch_goes_on_as_if_nothing_had_happened(
     assert run("train", *trained.options, "--run.dir", tmp_path) == 130
     monkeypatch.undo()
     assert run("train", *trained.options, "--run.dir", tmp_path) == 0
-    for name in ("last.keras", "best.keras", "baseline_linear.keras"):
-        whole = weights(trained.folder / "checkpoints" / name)
-        for one, other in zip(whole, weights(tmp_path / "checkpoints" / name), strict=True):
+    linear = "baselines/linear/checkpoints/best.keras"
+    for name in ("checkpoints/last.keras", "checkpoints/best.keras", linear):
+        for one, other in zip(
+            weights(trained.folder / name), weights(tmp_path / name), strict=True
+        ):
             np.testing.assert_array_equal(one, other)
     assert metrics_of(tmp_path)["test"] == trained.metrics["test"]
 

@@ -1,5 +1,6 @@
 """Recurrent layers and the sequence classifier: like Keras' own, under masks, saved and loaded."""
 
+import sys
 from collections import Counter
 
 import keras
@@ -9,6 +10,7 @@ import tensorflow as tf
 
 from zoo.configs import SequenceClassifierConfig
 from zoo.errors import PresetError
+from zoo.layers import recurrent
 from zoo.layers.recurrent import LSTM
 from zoo.lstm import Pooling, StepNormalization, WordDropout, sequence_classifier
 from zoo.saving import load_model
@@ -273,3 +275,21 @@ def test_logits_are_whole_numbers_of_precision_under_half_precision():
 def test_a_config_that_can_not_be_is_refused(options, message):
     with pytest.raises(PresetError, match=message):
         SequenceClassifierConfig(**options)
+
+
+@pytest.mark.parametrize("kind", [recurrent.LSTM, recurrent.GRU])
+def test_a_model_saved_beside_a_gpu_has_no_op_that_only_gpus_have(kind, monkeypatch):
+    monkeypatch.setattr(recurrent, "has", lambda device: device == "GPU")
+    keras_rnn = sys.modules["keras.src.backend.tensorflow.rnn"]  # `rnn` there is a function, too
+    monkeypatch.setattr(keras_rnn, "_is_gpu_available", lambda: True)
+    layer = kind(4)
+    layer.build((None, 5, 3))
+
+    def ops(training: bool) -> set[str]:
+        call = tf.function(lambda x: layer(x, training=training), autograph=False)
+        graph = call.get_concrete_function(tf.TensorSpec([None, 5, 3])).graph.as_graph_def()
+        nodes = [*graph.node, *(node for part in graph.library.function for node in part.node_def)]
+        return {node.op for node in nodes}
+
+    assert any("Cudnn" in op for op in ops(training=True))
+    assert not any("Cudnn" in op for op in ops(training=False))

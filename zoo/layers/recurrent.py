@@ -5,21 +5,21 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from zoo.layers.devices import accelerated
+from zoo.layers.devices import has
 
 
 @keras.saving.register_keras_serializable(package="zoo")
 class LSTM(keras.layers.LSTM):
     """`keras.layers.LSTM` (Hochreiter & Schmidhuber 1997, with forget gates), faster on a CPU.
 
-    Arguments, weights and answers are those of Keras, and on a GPU or TPU so is the work: cuDNN's
-    kernel where the settings allow it. On a CPU, unless a setting asks for more than cuDNN offers,
-    the whole sequence is one TensorFlow op, which the stock server has, and its gradient is written
-    by hand: one small product a step, and large ones for the weights. Where TensorFlow runs each op
-    on one thread, a training batch is cut in parts, which run side by side.
+    Arguments, weights and answers are those of Keras. In training on a GPU, and on a TPU, so is the
+    work: cuDNN's kernel where the settings allow it. Elsewhere, unless a setting asks for more than
+    cuDNN offers, the whole sequence is one TensorFlow op, which runs on CPUs and GPUs and which the
+    stock server has, where cuDNN's would keep a model from a server without GPUs. Its gradient is
+    written by hand: one small product a step, and large ones for the weights. Where TensorFlow runs
+    each op on one thread, a training batch is cut in parts, which run side by side.
 
-    A mask must be true up to a sequence's length and false from there on, as cuDNN wants it;
-    outputs beyond it are zero.
+    A mask must be true up to a sequence's length and false from there on, as cuDNN wants it.
     """
 
     def call(
@@ -29,8 +29,9 @@ class LSTM(keras.layers.LSTM):
         mask: tf.Tensor | None = None,
         training: bool = False,
     ) -> tf.Tensor:
-        if initial_state is not None or not self._is_plain(training) or accelerated():
-            return super().call(sequences, initial_state, mask, training)
+        on_gpu = training and has("GPU")
+        if initial_state is not None or not self._is_plain(training) or on_gpu or has("TPU"):
+            return super().call(sequences, initial_state, _with_a_step(mask), training)
         lengths = None
         if mask is not None:
             lengths = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)
@@ -74,6 +75,32 @@ class LSTM(keras.layers.LSTM):
         return tf.reverse(_reversed(outputs, lengths), [1]) if self.go_backwards else outputs
 
 
+@keras.saving.register_keras_serializable(package="zoo")
+class GRU(keras.layers.GRU):
+    """`keras.layers.GRU` (Cho et al. 2014), without cuDNN's kernel but in training, so that a model
+    saved beside a GPU runs on a server without one. Masks as for `LSTM`."""
+
+    def call(
+        self,
+        sequences: tf.Tensor,
+        initial_state: Any = None,
+        mask: tf.Tensor | None = None,
+        training: bool = False,
+    ) -> tf.Tensor:
+        kept, self.use_cudnn = self.use_cudnn, self.use_cudnn if training else False
+        try:
+            return super().call(sequences, initial_state, _with_a_step(mask), training)
+        finally:
+            self.use_cudnn = kept
+
+
+def _with_a_step(mask: tf.Tensor | None) -> tf.Tensor | None:
+    """A mask by which every sequence has a step at least, as cuDNN insists."""
+    if mask is None:
+        return None
+    return tf.concat([tf.ones_like(mask[:, :1]), mask[:, 1:]], axis=1)
+
+
 def _reversed(x: tf.Tensor, lengths: tf.Tensor | None) -> tf.Tensor:
     """Sequences with their real steps last to first."""
     return tf.reverse(x, [1]) if lengths is None else tf.reverse_sequence(x, lengths, seq_axis=1)
@@ -115,7 +142,7 @@ def _lstm(
         units = recurrent.shape[0]
         unused = tf.zeros([units])  # weights of peepholes, which there are none of
         start = tf.zeros([tf.shape(x)[1], units])
-        run = tf.raw_ops.BlockLSTMV2(
+        forward = tf.raw_ops.BlockLSTMV2(
             seq_len_max=tf.cast(tf.shape(x)[0], tf.int64),
             x=x,
             cs_prev=start,
@@ -130,9 +157,9 @@ def _lstm(
         )
 
         def gradient(dh: tf.Tensor):
-            gates = _gate_gradients(run, start, recurrent, dh, products)
+            gates = _gate_gradients(forward, start, recurrent, dh, products)
             rows = tf.reshape(gates, [-1, 4 * units])
-            before = tf.concat([start[tf.newaxis], run.h[:-1]], axis=0)
+            before = tf.concat([start[tf.newaxis], forward.h[:-1]], axis=0)
             inputs = tf.cast(tf.concat([x, before], axis=-1), products)
             inputs = tf.reshape(inputs, [-1, inputs.shape[-1]])
             weights = tf.cast(tf.matmul(inputs, rows, transpose_a=True), tf.float32)
@@ -145,18 +172,18 @@ def _lstm(
                 _swapped(tf.reduce_sum(tf.cast(rows, tf.float32), axis=0)),
             )
 
-        return run.h, gradient
+        return forward.h, gradient
 
     return run(x, kernel, recurrent, bias)
 
 
 def _gate_gradients(
-    run: Any, start: tf.Tensor, recurrent: tf.Tensor, dh: tf.Tensor, products: tf.DType
+    forward: Any, start: tf.Tensor, recurrent: tf.Tensor, dh: tf.Tensor, products: tf.DType
 ) -> tf.Tensor:
     """Gradients of the gates before their activation, found from the last step to the first.
 
     Args:
-        run: what the forward op returned, each (steps, batch, units).
+        forward: what the forward op returned, each (steps, batch, units).
         start: zeros, (batch, units).
         dh: gradient of all outputs, (steps, batch, units).
 
@@ -194,8 +221,8 @@ def _gate_gradients(
         gates = tf.cast(cell.dicfo, products)
         return gates, cell.cs_prev_grad, tf.cast(tf.matmul(gates, back), tf.float32)
 
-    before = tf.concat([start[tf.newaxis], run.cs[:-1]], axis=0)
-    arrays = (run.i, run.cs, run.f, run.o, run.ci, run.co, before, dh)
+    before = tf.concat([start[tf.newaxis], forward.cs[:-1]], axis=0)
+    arrays = (*forward[:6], before, dh)
     steps = tf.shape(dh)[0]
     shape = [start.shape[0], 4 * units]
 

@@ -3,7 +3,9 @@
 Two targets of two series with a season of three, in units that differ.
 """
 
+import json
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,6 +32,7 @@ def windows_of(names: tuple[str, ...] = ("a", "b"), season: int = 3) -> Windows:
     wave = np.sin(np.arange(rows) * 2 * np.pi / 3)[:, np.newaxis]
     series = SeriesSet(
         values=((wave + random.randn(rows, 2)) * [1, 50] + [0, 400]).astype(np.float32),
+        measured=np.ones((rows, 2), bool),
         times=np.tile(np.arange(30) * DAY, len(names)),
         bounds=np.arange(len(names) + 1) * 30,
         names=list(names),
@@ -78,12 +81,14 @@ def test_errors_are_those_of_scikit_learn_in_deviations():
     assert found["scaled_rmse"] == pytest.approx(mean_squared_error(one, other) ** 0.5, rel=1e-5)
 
 
-def test_mase_divides_by_the_error_of_a_season_before_and_smape_by_the_sizes():
+def test_mase_divides_by_each_series_error_of_a_season_before_and_smape_by_the_sizes():
     found, windows, truth, outputs = judged()
     values = windows.series.values.astype(float)
-    before = np.concatenate([np.abs(part[3:] - part[:-3]) for part in (values[:30], values[30:])])
+    before = np.stack(
+        [np.abs(part[3:] - part[:-3]).mean(axis=0) for part in (values[:30], values[30:])]
+    )
     size = np.abs(truth - outputs[..., 0])
-    mase = (size / before.mean(axis=0)).mean()
+    mase = (size / before[windows.owners][:, np.newaxis]).mean()
     smape = (2 * size / (np.abs(truth) + np.abs(outputs[..., 0]))).mean()
     assert found["mase"] == pytest.approx(mase, rel=1e-5)
     assert found["smape"] == pytest.approx(smape, rel=1e-5)
@@ -93,7 +98,7 @@ def test_metrics_are_the_ones_worked_out_by_hand():
     windows = windows_of(("a",), season=1).take([0])
     assessment = assessment_of(windows, [0.1, 0.9])
     assessment.preprocessor.deviation = np.array([2.0, 1.0], np.float32)
-    assessment.preprocessor.seasonal_error = np.array([4.0, 1.0], np.float32)
+    assessment.preprocessor.series_errors = {"a": [4.0, 1.0]}
     truth = np.zeros((1, 1, 2), np.float32)
     truth[0, 0, 0] = 4
     outputs = np.array([[[[2, 1, 3.0], [0, 0, 0]]]], np.float32)
@@ -189,6 +194,59 @@ def test_a_perfect_forecast_of_zeros_has_no_error():
     found = assessment_of(windows).metrics(nothing, outputs, windows, {})
     assert found["smape"] == found["mase"] == found["scaled_mse"] == 0
     assert found["coverage"] == 1
+
+
+def test_series_that_training_did_not_have_are_scaled_by_the_error_over_all():
+    found, windows, truth, outputs = judged()
+    assessment = assessment_of(windows)
+    new = replace(windows.series, names=["c", "d"])
+    others = replace(windows, section=replace(windows.section, series=new))
+    mase = assessment.metrics(truth, outputs, others, {})["mase"]
+    size = np.abs(truth - outputs[..., 0])
+    assert mase == pytest.approx((size / assessment.preprocessor.seasonal_error).mean(), rel=1e-5)
+    assert mase != found["mase"]
+
+
+# What was not measured
+
+
+def test_errors_are_of_what_was_measured():
+    windows = windows_of()
+    truth, outputs = answers(windows)
+    whole = assessment_of(windows)
+    part = truth.copy()
+    part[10:] = np.nan
+    found = whole.metrics(part, outputs, windows, {"linear": outputs})
+    first = windows.take(slice(0, 10))
+    expected = whole.metrics(truth[:10], outputs[:10], first, {"linear": outputs[:10]})
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        if isinstance(value, float):
+            assert found[name] == pytest.approx(value), name
+    assert found["baselines"]["naive"] == pytest.approx(expected["baselines"]["naive"])
+    assert found["by_step"]["coverage"] == pytest.approx(expected["by_step"]["coverage"])
+
+
+def test_a_target_and_a_step_that_were_never_measured_have_no_numbers(tmp_path):
+    windows = windows_of()
+    truth, outputs = answers(windows)
+    truth[..., 1] = truth[:, 2] = np.nan
+    assessment = assessment_of(windows)
+    found = assessment.metrics(truth, outputs, windows, {})
+    json.dumps(found, allow_nan=False)
+    assert set(found["per_target"]["much"].values()) == {None}
+    assert [value is None for value in found["by_step"]["scaled_mse"]] == [0, 0, 1, 0]
+    rows = assessment.mistakes(truth, outputs, windows)
+    assert {row["target"] for row in rows} == {"x"}
+    json.dumps(rows, allow_nan=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for figure in assessment.pictures(truth, outputs, windows, {}).values():
+            assert png(figure).startswith(PNG)
+    with tf.summary.create_file_writer(str(tmp_path)).as_default():
+        assessment.summaries(truth, outputs, windows, step=5)
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert [event.step for event in events.Tensors("scaled_mse_by_step")] == [1, 2, 4]
 
 
 def test_a_diverged_model_is_said_to_have_diverged():

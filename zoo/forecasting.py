@@ -169,8 +169,8 @@ class Destandardize(Standardize):
 @keras.saving.register_keras_serializable(package="zoo")
 class WindowNorm(layers.Layer):
     """Brings the first `targets` columns of each window to mean 0 and deviation 1 (Kim et al. 2022,
-    equations 1 and 2): (batch, steps, columns) -> the same, and what `WindowDenorm` takes, (batch,
-    2, targets)."""
+    equations 1 and 2, without the affine map): (batch, steps, columns) -> the same, and what
+    `WindowDenorm` takes, (batch, 2, targets)."""
 
     def __init__(self, targets: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -304,9 +304,9 @@ class Quantiles(layers.Layer):
     quantiles).
 
     A quantile is the mean and an offset, which follows from the recurrent state, if there is one:
-    (batch, width), or (batch x targets, width) with `separate`. The mean gets no gradient through
-    its quantiles, so asking for them does not change what it is fitted to. Quantiles that cross are
-    put in order, which never makes them worse (Chernozhukov et al. 2010).
+    (batch, width), or (batch x targets, width) with `separate`. Neither the mean nor the state gets
+    a gradient through the quantiles, so asking for them does not change what these are fitted to.
+    Quantiles that cross are put in order, which never makes them worse (Chernozhukov et al. 2010).
     """
 
     def __init__(self, quantiles: Sequence[float], separate: bool = False, **kwargs: Any) -> None:
@@ -338,7 +338,7 @@ class Quantiles(layers.Layer):
             return mean
         offsets = tf.convert_to_tensor(self.offsets)[tf.newaxis]
         if self.by_state is not None:
-            state = tf.cast(inputs[1], tf.float32)
+            state = tf.stop_gradient(tf.cast(inputs[1], tf.float32))
             own = tf.matmul(state, tf.convert_to_tensor(self.by_state))
             horizon, targets, count = self.offsets.shape
             if self.separate:

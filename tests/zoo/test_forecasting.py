@@ -11,7 +11,7 @@ from sklearn.metrics import mean_pinball_loss
 
 from zoo.configs import ForecasterConfig
 from zoo.errors import PresetError
-from zoo.forecaster import KERNEL, forecaster
+from zoo.forecasting import KERNEL, forecaster
 from zoo.losses import ForecastLoss, ScaledError
 from zoo.saving import load_model
 
