@@ -87,7 +87,8 @@ class GRU(keras.layers.GRU):
         mask: tf.Tensor | None = None,
         training: bool = False,
     ) -> tf.Tensor:
-        kept, self.use_cudnn = self.use_cudnn, self.use_cudnn if training else False
+        kept: Any = self.use_cudnn
+        self.use_cudnn = kept if training else False
         try:
             return super().call(sequences, initial_state, _with_a_step(mask), training)
         finally:
