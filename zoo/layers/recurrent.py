@@ -87,7 +87,7 @@ class GRU(keras.layers.GRU):
         mask: tf.Tensor | None = None,
         training: bool = False,
     ) -> tf.Tensor:
-        kept: Any = self.use_cudnn
+        kept = self.use_cudnn  # type: ignore[has-type]
         self.use_cudnn = kept if training else False
         try:
             return super().call(sequences, initial_state, _with_a_step(mask), training)
