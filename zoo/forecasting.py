@@ -319,18 +319,20 @@ class Quantiles(layers.Layer):
         count = len(self.quantiles)
         # Half a training deviation is what a forecast is off by, give or take.
         start = np.array([0.5 * NormalDist().inv_cdf(quantile) for quantile in self.quantiles])
+        self.by_state = None
+        self.built = True
+        if not self.quantiles:
+            return
         self.offsets = self.add_weight(
             shape=(horizon, targets, count),
             initializer=lambda shape, dtype=None: np.broadcast_to(start, shape),
             name="offsets",
         )
-        self.by_state = None
-        if len(input_shape) > 1 and self.quantiles:
+        if len(input_shape) > 1:
             outputs = horizon * count * (1 if self.separate else targets)
             self.by_state = self.add_weight(
                 shape=(input_shape[1][-1], outputs), initializer="zeros", name="kernel"
             )
-        self.built = True
 
     def call(self, inputs: list[tf.Tensor]) -> tf.Tensor:
         mean = tf.cast(inputs[0], tf.float32)[..., tf.newaxis]

@@ -203,6 +203,9 @@ def test_gaps_are_filled_as_asked_and_counted(write, fill, expected):
     assert series.values[:, 0].tolist() == expected
     assert series.missing == {"time": 1, "x": 4, "y": 1}
     assert series.fill == fill
+    if fill == "zero":  # who says that nothing means 0 has measured it
+        assert series.measured.all()
+        return
     assert series.measured[:, 0].tolist() == [False, True, False, False, True, False]
     assert series.measured[:, 1].tolist() == [True, True, True, False, True, True]
     np.testing.assert_equal(series.truth[:, 0], [np.nan, 2, np.nan, np.nan, 5, np.nan])
@@ -591,10 +594,12 @@ def test_a_target_that_never_changes_in_training_is_refused_by_name(write):
 
 
 def test_a_target_that_changes_by_what_is_filled_never_changes(write):
-    cells = [3, "", 3, *[""] * 10, 3, *range(6)]
-    path = write("a.csv", table({"time": days(20), "x": cells, "y": range(20)}))
+    cells = ["", 3, *[""] * 11, 3, *range(6)]
+    rows = {"time": days(20) * 2, "id": ["a"] * 20 + ["b"] * 20}
+    rows |= {"x": cells + [3] * 14 + list(range(6)), "y": [*range(20)] * 2}
+    path = write("a.csv", table(rows))
     with pytest.raises(DataError, match="target 'x' never changes"):
-        read_sections(TimeSeries(train=path, fill="zero"))
+        read_sections(TimeSeries(train=path, series_column="id"))
 
 
 def test_a_target_that_differs_between_series_only_never_changes(write):
