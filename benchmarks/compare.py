@@ -126,6 +126,17 @@ class Comparison:
         return (f"{value:.2f} times", *bounds, verdict(self._holds(value, ratio.bar)))
 
 
+def start(parser: argparse.ArgumentParser) -> None:
+    """Runs the benchmark that the arguments name: `compare` of what they are parsed into."""
+    arguments = parser.parse_args()
+    try:
+        arguments.compare(arguments)
+    except BenchmarkError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
 def run_rounds(contenders: Sequence[Contender], rounds: int) -> Figures:
     """Runs every contender once a round, each in a process of its own, and gathers the figures.
 

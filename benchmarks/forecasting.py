@@ -26,6 +26,7 @@ from benchmarks.compare import (
     run,
     run_rounds,
     show_table,
+    start,
     verdict,
     write_results,
 )
@@ -39,13 +40,7 @@ ABOVE_LINEAR = 1.02  # times that of the DLinear trained in the same run
 
 def main() -> None:
     """Runs the benchmark that the arguments name."""
-    arguments = _parser().parse_args()
-    try:
-        arguments.compare(arguments)
-    except BenchmarkError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    start(_parser())
 
 
 def training(arguments: argparse.Namespace) -> None:

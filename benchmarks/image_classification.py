@@ -16,7 +16,6 @@ from typing import Any
 
 from benchmarks.compare import (
     Bars,
-    BenchmarkError,
     Comparison,
     Contender,
     Ratio,
@@ -26,6 +25,7 @@ from benchmarks.compare import (
     run,
     run_rounds,
     show_table,
+    start,
     train,
     write_results,
 )
@@ -49,13 +49,7 @@ FLOP = 2 * (3 * sum(PRODUCTS) - PRODUCTS[0] + 31**2 * 4 * 3 * 24)
 
 def main() -> None:
     """Runs the benchmark that the arguments name."""
-    arguments = _parser().parse_args()
-    try:
-        arguments.compare(arguments)
-    except BenchmarkError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    start(_parser())
 
 
 def training(arguments: argparse.Namespace) -> None:

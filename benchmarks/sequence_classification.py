@@ -6,15 +6,14 @@ From the project's folder. Each training is a process of its own; the table has 
 """
 
 import argparse
-import sys
 from pathlib import Path
 from statistics import median_low
 
 from benchmarks.compare import (
     Bars,
-    BenchmarkError,
     judge,
     show_table,
+    start,
     train,
     write_results,
 )
@@ -25,13 +24,7 @@ SST2 = Bars(accuracy=0.79, seconds=300, hoped=0.82, sooner=300)  # on two cores
 
 def main() -> None:
     """Runs the benchmark that the arguments name."""
-    arguments = _parser().parse_args()
-    try:
-        arguments.compare(arguments)
-    except BenchmarkError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    start(_parser())
 
 
 def sst2(arguments: argparse.Namespace) -> None:

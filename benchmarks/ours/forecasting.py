@@ -11,7 +11,6 @@ import json
 import resource
 import time
 from itertools import islice
-from statistics import median
 from typing import Any
 
 from tasks.engine.memory import keep_freed_memory
@@ -55,6 +54,7 @@ def training(arguments: argparse.Namespace) -> None:
     import numpy as np
     import tensorflow as tf
 
+    from benchmarks.ours.clock import epoch_seconds
     from data.batching import without_autotuning
     from data.forecasting import ForecastPreprocessor
     from tasks.engine.distribution import make_precision, one_thread_an_op
@@ -87,23 +87,8 @@ def training(arguments: argparse.Namespace) -> None:
     history = random.normal(size=[BATCH, WINDOW, COLUMNS]).astype(np.float32)
     targets = random.normal(size=[BATCH, HORIZON, 1]).astype(np.float32)
     batches = tf.data.Dataset.from_tensors(({"history": history}, targets)).repeat()
-    times: list[float] = []
-
-    class Clock(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-            times.append(time.perf_counter())
-
-        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            times[-1] = time.perf_counter() - times[-1]
-
-    model.fit(
-        without_autotuning(batches),
-        steps_per_epoch=steps,
-        epochs=5,
-        verbose=0,
-        callbacks=[Clock()],
-    )
-    speed = BATCH * steps / median(times[1:])  # the first epoch traces
+    seconds = epoch_seconds(model, without_autotuning(batches), steps, epochs=5)
+    speed = BATCH * steps / seconds
     layers = "Keras' LSTM" if arguments.keras else ""
     _report(layers=layers, precision=precision, sequences_per_second=round(speed, 1))
 

@@ -10,7 +10,6 @@ import argparse
 import json
 import time
 from itertools import islice
-from statistics import median
 from typing import Any
 
 from tasks.engine.memory import keep_freed_memory
@@ -42,6 +41,7 @@ def training(arguments: argparse.Namespace) -> None:
     import numpy as np
     import tensorflow as tf
 
+    from benchmarks.ours.clock import epoch_seconds
     from data.images import ImagePreprocessor
     from tasks.engine.distribution import make_precision
     from tasks.engine.training import compile_model
@@ -59,17 +59,7 @@ def training(arguments: argparse.Namespace) -> None:
     images = np.random.RandomState(0).randn(batch, 32, 32, 3).astype(np.float32)
     targets = np.arange(batch, dtype=np.int32) % 10
     batches = tf.data.Dataset.from_tensors(({"image": images}, targets)).repeat()
-    times: list[float] = []
-
-    class Clock(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-            times.append(time.perf_counter())
-
-        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            times[-1] = time.perf_counter() - times[-1]
-
-    model.fit(batches, steps_per_epoch=steps, epochs=4, verbose=0, callbacks=[Clock()])
-    speed = batch * steps / median(times[1:])  # the first epoch traces
+    speed = batch * steps / epoch_seconds(model, batches, steps, epochs=4)
     _report(precision=precision, batch=batch, images_per_second=round(speed, 1))
 
 
