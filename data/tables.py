@@ -122,7 +122,7 @@ class TableSource:
                     self._check_labels(records, tables, key, labels)
         return records
 
-    def folds(self) -> Sequence[Splits]:
+    def folds(self, splits: Splits) -> Sequence[Splits]:
         """None: a backtest is for what has an order in time."""
         return ()
 

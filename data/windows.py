@@ -252,13 +252,13 @@ class WindowSource:
         """Training, validation and test windows, cut by time; chance has no part in it."""
         return self._windows(read_sections(self._options, self._sample))
 
-    def folds(self) -> list[Splits]:
+    def folds(self, splits: Splits) -> list[Splits]:
         """What a backtest by rolling origin trains and tests on; empty if none is asked for."""
         options = self._options
         if not options.backtest_folds:
             return []
-        series = read_series(options, options.train or [], self._sample)
-        parts = folds(series, options, options.backtest_folds, self._horizon)
+        assert isinstance(splits.train, Windows)
+        parts = folds(splits.train.series, options, options.backtest_folds, self._horizon)
         return [self._windows(part) for part in parts]
 
     def read(self, paths: str | list[str], preprocessor: ForecastPreprocessor) -> Windows:

@@ -67,8 +67,9 @@ class Source(Protocol):
     def splits(self, seed: int) -> "Splits":
         """Training, validation and test data."""
 
-    def folds(self) -> "Sequence[Splits]":
-        """Parts of the data, each to be trained on and tested anew; none if not asked for."""
+    def folds(self, splits: "Splits") -> "Sequence[Splits]":
+        """Parts of the data that `splits` has, each to be trained on and tested anew; none if not
+        asked for."""
 
     def read(self, paths: str | list[str], preprocessor: "Preprocessor") -> "AnyRecords":
         """A data set that a trained model, with this preprocessor, is to be judged on."""

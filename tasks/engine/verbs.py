@@ -62,7 +62,7 @@ def train(task: Task, config: Config) -> None:
     _say("data", _describe(splits))
     if facts := splits.train.facts:
         _say("", ", ".join(f"{name} {value}" for name, value in facts.items()))
-    folds = source.folds()
+    folds = source.folds(splits)
     part = _train_part(task, config, run, splits, strategy, resuming)
     metrics = {
         "task": task.name,
@@ -77,6 +77,7 @@ def train(task: Task, config: Config) -> None:
         _export(task, run, config, Path(config.export.dir))
     if folds:
         metrics["backtest"] = _backtest(task, config, run, folds, strategy)
+        run.write_metrics(metrics)
         report()
 
 
@@ -192,7 +193,7 @@ def _judge(
     history: list[dict],
 ) -> Callable[[], None]:
     """Evaluates the best model on validation and test data, and writes what it found; returns what
-    writes it anew, when there is more in the metrics."""
+    writes the report anew, when there is more in the metrics."""
     model, preprocessor = trained.model, trained.preprocessor
     assessment = trained.objective.assessment
     judged: Evaluation | None = None
@@ -226,7 +227,6 @@ def _judge(
         _write_vectors(logs, model, preprocessor, judged)
 
     def report() -> None:
-        run.write_metrics(metrics)
         title = assessment.mistakes_title
         write_report(run, metrics, history, pictures, mistakes, config.plain, title)
         _say("report", str(run.folder / "report.md"))
@@ -244,8 +244,10 @@ def _write_vectors(
 ) -> None:
     """Shows what the model makes of the records in TensorBoard's projector."""
     records = judged.records.take(slice(0, limit))
+    if not isinstance(records, Records):  # windows of series have no text to be found by
+        return
     vectors = features(model, preprocessor, records)
-    if vectors is None or not isinstance(records, Records):
+    if vectors is None:
         return
     names = [name for name, column in records.columns.items() if column.dtype == object]
     texts = [[cell_text(cell) for cell in records.columns[name]] for name in names]
