@@ -16,10 +16,11 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from data.preprocessing import Encoded, Preprocessor, encoded_or_refused, raw_tensors
+from data.errors import DataError
+from data.preprocessing import Batch, Encoded, Preprocessor, encoded_or_refused, raw_tensors
 
 Columns = Mapping[str, np.ndarray]
-Batch = tuple[dict[str, tf.Tensor], tf.Tensor]
+Rows = Callable[[tf.Tensor], tf.data.Dataset]  # an epoch's batches of rows, int64 (batch,) each
 
 
 class Augmentation(Protocol):
@@ -32,7 +33,7 @@ class Augmentation(Protocol):
         rows: tf.Tensor,
         epoch: tf.Tensor,
         seed: tf.Tensor,
-    ) -> Batch:
+    ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         """The batch, changed, by TensorFlow ops.
 
         Args:
@@ -53,14 +54,22 @@ class Batches:
     of them is."""
 
     lengths: np.ndarray | None = None
-    """Each record's length, if records differ in it; those of like length share a batch."""
+    """Each record's length, if records differ in it; those of like length share a batch. Of
+    records of a source and a target both lengths, (records, 2)."""
 
     def __len__(self) -> int:
         raise NotImplementedError
 
     def collate(self, rows: tf.Tensor) -> Batch:
-        """The (inputs, targets) of these rows, int64 (batch,), by TensorFlow ops."""
+        """The (inputs, targets) of these rows, int64 (batch,), by TensorFlow ops; weights, too, if
+        records have them."""
         raise NotImplementedError
+
+    def steps(self, batch_size: int, batch_tokens: int | None = None) -> int:
+        """The number of batches of an epoch, which is the same for all."""
+        if batch_tokens is None:
+            return -(-len(self) // batch_size)
+        return len(token_bounds(self._token_lengths(batch_tokens), batch_tokens)) - 1
 
     def training(
         self,
@@ -68,30 +77,70 @@ class Batches:
         seed: int,
         first_epoch: int = 0,
         augmentation: Augmentation | None = None,
+        batch_tokens: int | None = None,
     ) -> tf.data.Dataset:
-        """Endless batches of (inputs, targets), epoch after epoch, beginning with `first_epoch`."""
-        lengths = tf.constant(np.zeros(len(self)) if self.lengths is None else self.lengths)
+        """Endless batches of (inputs, targets), epoch after epoch, beginning with `first_epoch`.
+
+        Args:
+            batch_size: records a batch.
+            seed: together with the epoch it determines which records meet, and the order.
+            augmentation: changes each batch.
+            batch_tokens: instead of `batch_size`, what a batch is to hold: as many records as, all
+                padded to the longest, source or target, have this many tokens; one at least.
+        """
+        if batch_tokens is None:
+            rows_of = self._equal_batches(batch_size, seed)
+        else:
+            rows_of = self._batches_of_tokens(batch_tokens, seed)
 
         def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
-            order = epoch_order(lengths, batch_size, seed, epoch)
-            batches = tf.data.Dataset.from_tensor_slices(order).batch(batch_size).enumerate()
-            return batches.map(lambda index, rows: (rows, epoch, index))
+            return rows_of(epoch).enumerate().map(lambda index, rows: (rows, epoch, index))
 
         def batch(rows: tf.Tensor, epoch: tf.Tensor, index: tf.Tensor) -> Batch:
-            inputs, targets = self.collate(rows)
+            made = self.collate(rows)
             if augmentation is None:
-                return inputs, targets
+                return made
             own = tf.random.fold_in(tf.stack([tf.cast(seed, tf.int64), epoch]), index)
-            return augmentation(inputs, targets, rows, epoch, own)
+            inputs, targets = augmentation(made[0], made[1], rows, epoch, own)
+            return (inputs, targets, made[2]) if len(made) == 3 else (inputs, targets)
 
         return _parallel(_epochs(first_epoch).flat_map(epoch_batches), batch)
 
+    def _equal_batches(self, batch_size: int, seed: int) -> Rows:
+        lengths = tf.constant(np.zeros(len(self)) if self.lengths is None else self.lengths)
+
+        def rows(epoch: tf.Tensor) -> tf.data.Dataset:
+            order = epoch_order(lengths, batch_size, seed, epoch)
+            return tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
+
+        return rows
+
+    def _batches_of_tokens(self, batch_tokens: int, seed: int) -> Rows:
+        longer = self._token_lengths(batch_tokens)
+        lengths, bounds = tf.constant(longer), tf.constant(token_bounds(longer, batch_tokens))
+
+        def rows(epoch: tf.Tensor) -> tf.data.Dataset:
+            order, spans = token_order(lengths, bounds, seed, epoch)
+            return tf.data.Dataset.from_tensor_slices(spans).map(
+                lambda span: order[span[0] : span[1]]
+            )
+
+        return rows
+
+    def _token_lengths(self, batch_tokens: int) -> np.ndarray:
+        if self.lengths is None:
+            raise DataError(
+                f"--train.batch_tokens {batch_tokens}: these records do not differ in length; give "
+                "--train.batch_size instead"
+            )
+        return _longer(tf.constant(self.lengths)).numpy()
+
     def evaluation(self, batch_size: int) -> tuple[tf.data.Dataset, np.ndarray]:
-        """Each record once, shortest first, as batches of (inputs, targets); and which record each
-        row is."""
+        """Each record once, shortest (source) first, as batches of (inputs, targets); and which
+        record each row is."""
         order = np.arange(len(self))
         if self.lengths is not None:
-            order = np.argsort(self.lengths, kind="stable")
+            order = np.lexsort(self.lengths.reshape(len(self), -1).T[::-1])
         rows = tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
         return _parallel(rows, self.collate), order
 
@@ -129,7 +178,7 @@ class EncodedRecords(Batches):
         return len(self.targets)
 
     def collate(self, rows: tf.Tensor) -> Batch:
-        return self._preprocessor.collate(self._gather(rows)), tf.gather(self._targets, rows)
+        return self._preprocessor.batch(self._gather(rows), tf.gather(self._targets, rows))
 
 
 class _Memory:
@@ -222,9 +271,9 @@ def streamed_training(
             lengths = tf.zeros_like(targets, tf.int32)
         order = epoch_order(lengths, batch_size, seed, 0)
 
-        def collate(picked: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        def collate(picked: tf.Tensor) -> Batch:
             part = {name: tf.gather(tensor, picked) for name, tensor in encoded.items()}
-            return preprocessor.collate(part), tf.gather(targets, picked)
+            return preprocessor.batch(part, tf.gather(targets, picked))
 
         return tf.data.Dataset.from_tensor_slices(order).batch(batch_size).map(collate)
 
@@ -237,7 +286,9 @@ def streamed_evaluation(
     """Each record once, in file order, as batches of (inputs, targets)."""
     names = sorted(next(iter(chunks())).columns)
     batches = _batched(_from_chunks(chunks, preprocessor, names), batch_size)
-    return _parallel(batches, lambda columns, targets: (preprocessor(columns), targets))
+    return _parallel(
+        batches, lambda columns, targets: preprocessor.batch(preprocessor.encode(columns), targets)
+    )
 
 
 def epoch_order(
@@ -249,22 +300,75 @@ def epoch_order(
     need little padding; then the batches are shuffled, a last partial one staying last.
 
     Args:
-        lengths: (records,).
+        lengths: (records,), or (records, 2), of which the longer counts.
         epoch: together with `seed` it determines the order.
     """
+    lengths = _longer(lengths)
     records = tf.size(lengths)
-    epoch = tf.cast(epoch, tf.int64)
-    shuffle = tf.random.experimental.stateless_shuffle
-    order = shuffle(tf.range(records), seed=tf.stack([tf.cast(seed, tf.int64), 2 * epoch]))
+    order = _shuffled(tf.range(records), seed, 2 * tf.cast(epoch, tf.int64))
     window = tf.cast(tf.range(records) // (batch_size * WINDOW), tf.int64)
-    picked = tf.cast(tf.gather(lengths, order), tf.int64)
+    picked = tf.gather(lengths, order)
     by_window_then_length = window * (tf.reduce_max(picked) + 1) + picked
     order = tf.gather(order, tf.argsort(by_window_then_length, stable=True))
 
     whole = records // batch_size * batch_size
     batches = tf.reshape(order[:whole], [-1, batch_size])
-    batches = shuffle(batches, seed=tf.stack([tf.cast(seed, tf.int64), 2 * epoch + 1]))
+    batches = _shuffled(batches, seed, 2 * tf.cast(epoch, tf.int64) + 1)
     return tf.cast(tf.concat([tf.reshape(batches, [-1]), order[whole:]], axis=0), tf.int64)
+
+
+def token_bounds(lengths: np.ndarray, batch_tokens: int) -> np.ndarray:
+    """Where, once records are sorted by length, each batch of at most `batch_tokens` tokens, with
+    padding, begins, and the last ends: int64 (batches + 1,).
+
+    More than eight rows are a multiple of eight, but in the last batch.
+
+    Args:
+        lengths: int (records,), in any order.
+    """
+    longest = np.maximum(np.sort(lengths), 1).astype(np.int64)
+    bounds = [0]
+    while (start := bounds[-1]) < len(longest):
+        most = max(1, batch_tokens // int(longest[start]))
+        lengthening = longest[start : start + most]
+        padded = np.arange(1, len(lengthening) + 1) * lengthening
+        rows = max(1, int(np.searchsorted(padded, batch_tokens, "right")))
+        if rows > 8 and start + rows < len(longest):
+            rows -= rows % 8
+        bounds.append(start + rows)
+    return np.array(bounds)
+
+
+def token_order(
+    lengths: tf.Tensor, bounds: tf.Tensor, seed: tf.Tensor | int, epoch: tf.Tensor | int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The rows of an epoch, int64 (records,), and the parts of them that are its batches, in their
+    order: begin and end, int64 (batches, 2).
+
+    Records are shuffled, then sorted by length, so that those of one length take each other's
+    places; then the batches are shuffled. Their sizes are the same every epoch.
+
+    Args:
+        lengths: int (records,).
+        bounds: what `token_bounds` returned for them.
+        epoch: together with `seed` it determines the order.
+    """
+    epoch = tf.cast(epoch, tf.int64)
+    order = _shuffled(tf.range(tf.size(lengths, tf.int64)), seed, 2 * epoch)
+    order = tf.gather(order, tf.argsort(tf.gather(lengths, order), stable=True))
+    return order, _shuffled(tf.stack([bounds[:-1], bounds[1:]], axis=1), seed, 2 * epoch + 1)
+
+
+def _shuffled(rows: tf.Tensor, seed: tf.Tensor | int, number: tf.Tensor) -> tf.Tensor:
+    key = tf.stack([tf.cast(seed, tf.int64), number])
+    return tf.random.experimental.stateless_shuffle(rows, seed=key)
+
+
+def _longer(lengths: tf.Tensor) -> tf.Tensor:
+    """The longer of a source and its target, int64 (records,): records alike in it waste less on
+    padding, both together, than records sorted by the one and then by the other."""
+    lengths = tf.cast(lengths, tf.int64)
+    return lengths if lengths.shape.rank == 1 else tf.reduce_max(lengths, axis=1)
 
 
 def _parallel(dataset: tf.data.Dataset, function: Callable[..., Any]) -> tf.data.Dataset:

@@ -86,9 +86,7 @@ def open_table(path: str, format: str = "auto", header: bool = True, name: str =
         DataError: there is no such file, it is empty, or its format is not known.
     """
     name = name or path
-    check_file(path, name)
-    if Path(path).stat().st_size == 0:
-        raise DataError(f"{name} is an empty file; give a file that has records.")
+    check_filled_file(path, name)
     if format == "auto":
         format = known_format(path) or format
     if format == "parquet":
@@ -113,6 +111,13 @@ def check_file(path: str, name: str) -> None:
         raise DataError(f"{name} is a folder; name its files, or a glob such as '{name}/*.csv'.")
     if not Path(path).exists():
         raise DataError(f"{name} does not exist; check the path (relative to {Path.cwd()}).")
+
+
+def check_filled_file(path: str, name: str) -> None:
+    """Raises a DataError unless there is a file to read that has anything in it."""
+    check_file(path, name)
+    if Path(path).stat().st_size == 0:
+        raise DataError(f"{name} is an empty file; give a file that has records.")
 
 
 def known_format(path: str) -> str | None:
@@ -218,7 +223,8 @@ class CsvTable(FileTable):
         for row, fields in self._records(errors="surrogateescape"):
             for field in fields:
                 if bad := _surrogate(field):
-                    raise _not_utf8(self.name, row, ord(bad) & 0xFF)
+                    problem = not_utf8(ord(bad) & 0xFF)
+                    raise DataError(f"{self.name}, row {row}: {problem}.")
         raise DataError(f"{self.name} changed while it was being read; start again.")
 
 
@@ -287,11 +293,28 @@ class ParquetTable(FileTable):
 
 
 def decode_line(line: bytes, name: str, row: int) -> str:
-    """A line of a UTF-8 file as text without its line break; a byte order mark may start row 1."""
+    """A line of a UTF-8 file as `line_text` has it; raises a DataError if it is not UTF-8."""
     try:
-        return line.decode("utf-8-sig" if row == 1 else "utf-8").rstrip("\r\n")
+        return line_text(line, row)
     except UnicodeDecodeError as error:
-        raise _not_utf8(name, row, error.object[error.start]) from error
+        raise DataError(f"{name}, row {row}: {not_utf8(error.object[error.start])}.") from error
+
+
+def line_text(line: bytes, row: int) -> str:
+    """A line of a UTF-8 file without its line break; a byte order mark may start row 1.
+
+    Raises:
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    return line.decode("utf-8-sig" if row == 1 else "utf-8").rstrip("\r\n")
+
+
+def not_utf8(byte: int) -> str:
+    """What is wrong with a byte, in words."""
+    return (
+        f"byte 0x{byte:02x} is not UTF-8; save the file as UTF-8 "
+        "(it may be Latin-1, Windows-1252 or UTF-16)"
+    )
 
 
 def parse_object(line: str) -> dict[str, Any] | str:
@@ -332,13 +355,6 @@ def _surrogate(text: str) -> str | None:
     except UnicodeEncodeError as error:
         return text[error.start]
     return None
-
-
-def _not_utf8(name: str, row: int, byte: int) -> DataError:
-    return DataError(
-        f"{name}, row {row}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8 "
-        "(it may be Latin-1, Windows-1252 or UTF-16)."
-    )
 
 
 def _rows_at_once(metadata: Any, columns: Sequence[str]) -> int:

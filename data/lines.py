@@ -35,6 +35,9 @@ class LinesTable:
     fields: dict[str, Field]
     """Record key -> field."""
 
+    lenient: bool = False
+    """Whether a line that starts with `{` but is no JSON object is raw text too."""
+
     @property
     def name(self) -> str:
         """What messages call the table."""
@@ -83,7 +86,9 @@ class LinesTable:
     def _record(self, line: str) -> dict[str, Any] | str:
         """The line's cells by column, or what is wrong with it in words."""
         if line.startswith("{"):
-            return self._object(parse_object(line))
+            record = parse_object(line)
+            if isinstance(record, dict) or not self.lenient:
+                return self._object(record)
         kinds = ("text", "image")
         texts = [field.column for field in self.fields.values() if field.kind in kinds]
         if not texts:

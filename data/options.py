@@ -48,6 +48,10 @@ class Tables:
     shuffle_buffer: int = 100_000
     """Records that a streamed training set is shuffled through."""
 
+    def _require(self, name: str, holds: bool, what: str) -> None:
+        if not holds:
+            raise DataError(f"--data.{name} {getattr(self, name)}: must be {what}")
+
 
 @dataclass(frozen=True)
 class Pictures(Tables):
@@ -161,6 +165,90 @@ class TimeSeries(Tables):
             value = [name.strip() for name in value.split(",")]
         return [name for name in ([value] if isinstance(value, str) else value or []) if name]
 
-    def _require(self, name: str, holds: bool, what: str) -> None:
-        if not holds:
-            raise DataError(f"--data.{name} {getattr(self, name)}: must be {what}")
+
+@dataclass(frozen=True)
+class ParallelTexts(Tables):
+    """The data: texts in one language, each with its translation into another.
+
+    Two text files of as many lines, of which line N of the second is the translation of line N of
+    the first; or tables with a column for each language; or translation memories. All pairs are
+    held in memory, whatever `memory_limit_mb` and `shuffle_buffer`. White space around texts is
+    stripped.
+    """
+
+    train: list[str] | str | None = None
+    """Training data: two text files, the source first (train.en train.de), plain or .gz, and as
+    many more such pairs as you like; CSV, TSV, JSONL or Parquet tables with the columns
+    `source_column` and `target_column`; translation memories (.tmx, .tmx.gz); `tfds:NAME[/SPLIT]`;
+    or `sample`, a phrase book that a small grammar writes. Globs too: the files that two globs
+    match are paired in the order of their names. A pair with an empty side is left out."""
+
+    validation: list[str] | str | None = None
+    """Data that picks the best checkpoint, named like the training data; held out of it when not
+    given. Only pairs with an empty side are left out."""
+
+    test: list[str] | str | None = None
+    """Data that judges the final model, named like the training data. Only pairs with an empty side
+    are left out. Pairs that the training data has too are counted, for they flatter the score."""
+
+    validation_fraction: float = 0.1
+    """Share of the training pairs held out for validation when none is named, 0 to 0.5: never of
+    the back-translated ones."""
+
+    on_bad_row: Literal["error", "skip"] = "error"
+    """What to do with a pair that is not UTF-8, or a row of a table that has too many or too few
+    fields, or is not JSON: stop and say which, or leave it out and count it."""
+
+    source_column: str = "source"
+    """The column of the texts to translate, in tables; the feature, in tfds."""
+
+    target_column: str = "target"
+    """The column of their translations, in tables; the feature, in tfds."""
+
+    source_language: str | None = None
+    """The language to translate from, in translation memories: its code, such as "en", which is
+    "en-US" too. May be left out where a file has two languages: it is then the one that the file
+    says it was translated from."""
+
+    target_language: str | None = None
+    """The language to translate into, in translation memories, likewise."""
+
+    max_ratio: float = 4.0
+    """Training pairs are left out where one side is more than this many times as long as the other,
+    as they are seldom translations. Lengths are in characters, and what one language is longer by
+    over the whole data is allowed for, so that 4 means the same for German and for Chinese. At
+    least 1; 0 keeps all pairs."""
+
+    max_characters: int = 2000
+    """Training pairs with a longer side than this are left out: mostly texts that were not split
+    into sentences. 0 keeps all pairs."""
+
+    deduplicate: bool = True
+    """Whether to leave out training pairs that occurred before. The same text with another
+    translation is another pair."""
+
+    back_translated: list[str] | str | None = None
+    """More training pairs, named like the training data, whose sources a machine made by
+    translating texts of the target language: the cheapest way to more data, as texts of one
+    language are easy to come by (Sennrich et al. 2016, arXiv 1511.06709)."""
+
+    back_translation_tag: str = "<bt>"
+    """What is put in front of the sources of back-translated pairs, which tells the model not to
+    learn from them what people's sources look like (Caswell et al. 2019, arXiv 1906.06442)."""
+
+    back_translation_weight: float = 1.0
+    """How much a back-translated pair counts in the loss, where another counts 1."""
+
+    sample_target: Literal["de", "zh"] = "de"
+    """The language that the sample translates English into: German or Chinese."""
+
+    def __post_init__(self) -> None:
+        self._require("validation_fraction", 0 <= self.validation_fraction <= 0.5, "from 0 to 0.5")
+        self._require("max_ratio", self.max_ratio == 0 or self.max_ratio >= 1, "at least 1, or 0")
+        self._require("max_characters", self.max_characters >= 0, "at least 0")
+        self._require("back_translation_weight", self.back_translation_weight > 0, "above 0")
+        if self.source_column == self.target_column:
+            raise DataError(
+                f"--data.source_column and --data.target_column are both '{self.source_column}'; "
+                "name two columns."
+            )

@@ -19,6 +19,8 @@ import tensorflow as tf
 from data.errors import DataError
 
 Encoded = dict[str, tf.RaggedTensor | tf.Tensor]
+Inputs = dict[str, tf.Tensor]
+Batch = tuple[Inputs, tf.Tensor] | tuple[Inputs, tf.Tensor, tf.Tensor]
 
 
 class Preprocessor(tf.Module):
@@ -46,42 +48,60 @@ class Preprocessor(tf.Module):
         """
         raise NotImplementedError
 
+    def batch(self, encoded: Encoded, targets: tf.Tensor) -> Batch:
+        """Encoded records and their `targets` as a model is trained and judged on them: model
+        inputs, what it should answer, and weights, float32 (batch,), if records have them."""
+        return self.collate(encoded), targets
+
     def targets(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """What the model should answer for these records."""
         raise NotImplementedError
 
-    def state(self) -> tuple[dict[str, Any], dict[str, Sequence[str]]]:
-        """The constructor's plain arguments, and its word lists, which are kept as text files."""
+    def state(self) -> tuple[dict[str, Any], Mapping[str, Sequence[str] | bytes]]:
+        """The constructor's plain arguments, and its word lists, which are kept as text files; a
+        model that is its own word list is bytes, and named NAME_model."""
         raise NotImplementedError
 
     def __call__(self, record: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return self.collate(self.encode(record))
 
     def save(self, folder: Path) -> None:
-        """Writes `preprocessor.json` and one text file a word list, such as `vocabulary.txt`."""
+        """Writes `preprocessor.json` and one file a word list, such as `vocabulary.txt` or, for a
+        model called `source_model`, `source.model`."""
         folder.mkdir(parents=True, exist_ok=True)
         arguments, word_lists = self.state()
-        for name, words in word_lists.items():
-            _write(folder / f"{name}.txt", "".join(f"{_escape(word)}\n" for word in words))
-        kind = f"{type(self).__module__}:{type(self).__qualname__}"
-        description = {"class": kind, "arguments": arguments, "word_lists": sorted(word_lists)}
-        _write(folder / "preprocessor.json", json.dumps(description, indent=2) + "\n")
+        description: dict[str, Any] = {
+            "class": f"{type(self).__module__}:{type(self).__qualname__}",
+            "arguments": arguments,
+            "word_lists": [],
+            "models": [],
+        }
+        for name, words in sorted(word_lists.items()):
+            if isinstance(words, bytes):
+                _write(_model_file(folder, name), words)
+                description["models"].append(name)
+            else:
+                write_lines(folder / f"{name}.txt", words)
+                description["word_lists"].append(name)
+        _write(folder / "preprocessor.json", (json.dumps(description, indent=2) + "\n").encode())
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """The preprocessor that `save` wrote into `folder`."""
         try:
             description = json.loads((folder / "preprocessor.json").read_text("utf-8"))
-            module, name = description["class"].split(":")
+            module, kind_name = description["class"].split(":")
             arguments = dict(description["arguments"])
             for words in description["word_lists"]:
                 lines = (folder / f"{words}.txt").read_text("utf-8").split("\n")[:-1]
                 arguments[words] = [_unescape(line) for line in lines]
+            for name in description.get("models", ()):  # which older ones lack
+                arguments[name] = _model_file(folder, name).read_bytes()
         except (OSError, KeyError, ValueError) as error:
             raise DataError(f"{folder}: not a saved preprocessor ({error}); train again") from None
-        kind = getattr(importlib.import_module(module), name)
+        kind = getattr(importlib.import_module(module), kind_name)
         if not issubclass(kind, cls):
-            raise DataError(f"{folder}: holds a {name}, not a {cls.__name__}")
+            raise DataError(f"{folder}: holds a {kind_name}, not a {cls.__name__}")
         return kind(**arguments)
 
 
@@ -161,9 +181,18 @@ def class_ids(labels: Sequence[str], values: np.ndarray) -> np.ndarray:
         ) from None
 
 
-def _write(path: Path, text: str) -> None:
+def write_lines(path: Path, words: Sequence[str]) -> None:
+    """Writes words, one a line, whatever is in them."""
+    _write(path, "".join(f"{_escape(word)}\n" for word in words).encode())
+
+
+def _model_file(folder: Path, name: str) -> Path:
+    return folder / f"{name.removesuffix('_model')}.model"
+
+
+def _write(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, "utf-8")
+    temporary.write_bytes(content)
     temporary.replace(path)
 
 

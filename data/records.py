@@ -4,7 +4,7 @@ Both kinds have the same protocol: `len`, `chunks`, `take`, `labels`, `skipped` 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -28,16 +28,16 @@ class Records:
     source: str = ""
     """What to call the records in messages and reports."""
 
-    facts: ClassVar[dict[str, Any]] = {}
-    """What else is worth saying of all the data."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What else is worth saying of all the data, by name."""
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ()))
 
     def take(self, indices: np.ndarray | slice) -> "Records":
-        """The records at `indices` (integers, or a slice), in that order."""
+        """The records at `indices` (integers, booleans or a slice), in that order."""
         columns = {key: column[indices] for key, column in self.columns.items()}
-        return Records(columns, self.skipped, self.source)
+        return replace(self, columns=columns)
 
     def counting_no_skipped(self) -> "Records":
         """The same records, as if no bad rows had been left out of them."""

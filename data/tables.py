@@ -158,7 +158,7 @@ class TableSource:
         files: list[str] = []
         for path in paths:
             folder = image is not None and Path(path).expanduser().is_dir()
-            files += _pictures(path) if folder else [path] if path == STDIN else _expand(path)
+            files += _pictures(path) if folder else [path] if path == STDIN else expand(path)
         options = self._options
         for are_pictures, group in groupby(files, lambda path: bool(image) and is_picture(path)):
             names = list(group)
@@ -319,7 +319,7 @@ def open_tables(
                 raise DataError("This task has no sample; name data with --data.train FILE.")
             tables.append(open_file(sample, Tables(), SAMPLE))
         else:
-            tables += [open_file(file, options, file) for file in _expand(path)]
+            tables += [open_file(file, options, file) for file in expand(path)]
     return tables
 
 
@@ -361,7 +361,7 @@ def describe(tables: Sequence[Table]) -> str:
     return tables[0].name + (f" and {more} more file{'s' * (more > 1)}" if more else "")
 
 
-def _expand(pattern: str) -> list[str]:
+def expand(pattern: str) -> list[str]:
     """The files that a path or a glob means, sorted."""
     path = str(Path(pattern).expanduser())
     if Path(path).exists() or not glob.has_magic(path):

@@ -96,7 +96,7 @@ class Forecasting(Task[TimeSeries, ForecasterConfig]):
             rows.append(row)
         return rows
 
-    def signatures(self, model, preprocessor, assets):
+    def signatures(self, model, preprocessor, assets, config):
         from tasks.engine.forecast_signatures import ForecasterSignatures
 
         return ForecasterSignatures(model, preprocessor, assets)

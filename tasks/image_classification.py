@@ -208,7 +208,7 @@ class ImageClassification(Task[Data, CnnConfig]):
 
         return classified_pictures(model, preprocessor, truth, outputs, records)
 
-    def signatures(self, model, preprocessor, assets):
+    def signatures(self, model, preprocessor, assets, config):
         from tasks.engine.image_signatures import ImageClassifierSignatures
 
         return ImageClassifierSignatures(model, preprocessor, assets)

@@ -101,7 +101,7 @@ class SequenceClassification(Task[Data, SequenceClassifierConfig]):
 
         return classification_objective(preprocessor.labels, train)
 
-    def signatures(self, model, preprocessor, assets):
+    def signatures(self, model, preprocessor, assets, config):
         from tasks.engine.signatures import ClassifierSignatures
 
         return ClassifierSignatures(

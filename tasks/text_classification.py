@@ -77,7 +77,7 @@ class TextClassification(Task[Data, BertClassifierConfig]):
 
         return classification_objective(preprocessor.labels, train)
 
-    def signatures(self, model, preprocessor, assets):
+    def signatures(self, model, preprocessor, assets, config):
         import tensorflow as tf
 
         from tasks.engine.signatures import ClassifierSignatures

@@ -317,3 +317,180 @@ class ForecasterConfig(RecurrentConfig):
     @property
     def _fewest_layers(self) -> int:
         return 0
+
+
+# Encoder layers, decoder layers, width, feed-forward width, heads. `base` and `big` are those of
+# Vaswani et al. 2017, table 3; `tiny` that of Wu et al. 2021 for Multi30k; `deep_shallow` has
+# base's parameters where they cost nothing at inference (Kasai et al. 2021, section 4).
+TRANSLATORS = {
+    "tiny": (4, 4, 128, 256, 4),
+    "small": (6, 6, 256, 1024, 4),
+    "base": (6, 6, 512, 2048, 8),
+    "big": (6, 6, 1024, 4096, 16),
+    "deep_shallow": (12, 1, 512, 2048, 8),
+}
+
+
+@dataclass(frozen=True)
+class TranslatorConfig:
+    """An encoder-decoder Transformer (Vaswani et al. 2017) with pre-norm layers."""
+
+    size: Literal["tiny", "small", "base", "big", "deep_shallow"] = "tiny"
+    """Layers and widths: tiny 4+4 x 128, small 6+6 x 256, base 6+6 x 512, big 6+6 x 1024;
+    deep_shallow, 12+1 x 512, answers about twice as fast as base and as well. The five options
+    below change one number of it each."""
+
+    encoder_layers: int | None = None
+    """Layers that read the source."""
+
+    decoder_layers: int | None = None
+    """Layers that write the translation; their time is paid at each token."""
+
+    width: int | None = None
+    """Width of the layers, a multiple of the heads."""
+
+    inner: int | None = None
+    """Width inside the feed-forward parts."""
+
+    heads: int | None = None
+    """Heads of attention."""
+
+    positions: Literal["sinusoidal", "rotary"] = "sinusoidal"
+    """How layers know the order of tokens: waves added to the first layer's input (Vaswani et al.
+    2017, section 3.5), or queries and keys turned in each layer (Su et al. 2021)."""
+
+    activation: Literal["relu", "gelu", "swiglu"] = "relu"
+    """The nonlinearity of the feed-forward parts; swiglu (Shazeer 2020) has a third more weights
+    there at the same inner width."""
+
+    dropout: float = 0.3
+    """Share of what layers add that is dropped in training, 0 to 1; 0.1 suits large data."""
+
+    attention_dropout: float = 0.0
+    """Share of the attention weights dropped in training, 0 to 1."""
+
+    activation_dropout: float = 0.0
+    """Share of the values inside the feed-forward parts dropped in training, 0 to 1."""
+
+    subwords: Literal["unigram", "bpe"] = "unigram"
+    """How the vocabulary is learned from the training texts, by SentencePiece: a unigram language
+    model (Kudo 2018) or byte-pair encoding (Sennrich et al. 2016)."""
+
+    vocabulary_size: int = 8000
+    """Subwords to learn, bytes and special tokens included."""
+
+    joint: bool = True
+    """One vocabulary and one embedding table for both languages, which suits languages of one
+    script; else one a side, each of `vocabulary_size`."""
+
+    byte_fallback: bool = True
+    """Write characters that are not in the vocabulary as their bytes; else they are unknown."""
+
+    user_symbols: list[str] = field(default_factory=list)
+    """Texts that are always one token, such as tags that your data have."""
+
+    lowercase: bool = False
+    """Lower-case both sides; translations are then in lower case."""
+
+    max_length: int = 256
+    """Longest side in subwords, the end included."""
+
+    def __post_init__(self) -> None:
+        for name in ("encoder_layers", "decoder_layers", "width", "inner", "heads"):
+            if (getattr(self, name) or 1) < 1:
+                raise PresetError(f"{name} {getattr(self, name)}: must be at least 1")
+        *_, width, _, heads = self.shape
+        if width % heads or (width // heads) % 2:
+            raise PresetError(
+                f"width {width} and heads {heads}: the width must be an even multiple of the heads"
+            )
+        for name in ("dropout", "attention_dropout", "activation_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise PresetError(f"{name} {getattr(self, name)}: must be from 0 to below 1")
+        if self.vocabulary_size < 300 and self.byte_fallback:
+            raise PresetError(
+                f"vocabulary_size {self.vocabulary_size}: must be at least 300, as 256 bytes are "
+                "in it; or give byte_fallback false"
+            )
+        if self.max_length < 4:
+            raise PresetError(f"max_length {self.max_length}: must be at least 4")
+
+    @property
+    def shape(self) -> tuple[int, int, int, int, int]:
+        """Encoder layers, decoder layers, width, feed-forward width, heads."""
+        own = (self.encoder_layers, self.decoder_layers, self.width, self.inner, self.heads)
+        sized = TRANSLATORS[self.size]
+        return tuple(a or b for a, b in zip(own, sized, strict=True))  # type: ignore[return-value]
+
+    @property
+    def start(self) -> str | None:
+        """Translators start from random weights."""
+        return None
+
+    @property
+    def origin(self) -> str:
+        """What training starts from, in words."""
+        encoder, decoder, width, *_ = self.shape
+        return f"random weights, {encoder}+{decoder} layers x {width}"
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How answers are searched for, or drawn, token by token."""
+
+    beam_width: int = 5
+    """Hypotheses that the beam search keeps; 1 is greedy: the likeliest token at each step."""
+
+    n_best: int = 5
+    """Answers of the signature `nbest`, at most `beam_width`."""
+
+    length_penalty: float = 1.0
+    """Alpha of Wu et al. 2016, equation 14: 0 prefers short answers, 1 about the mean
+    log-probability of a token."""
+
+    coverage_penalty: float = 0.0
+    """Beta of the same equation: above 0, answers that leave out parts of the source lose."""
+
+    repetition_penalty: float = 1.0
+    """What the logits of tokens that an answer already has are divided by (Keskar et al. 2019,
+    section 4.1); 1 for nothing."""
+
+    temperature: float = 0.0
+    """Above 0, answers are drawn at random instead of searched for; 1 draws from the model's own
+    distribution, less prefers what is likely."""
+
+    top_k: int = 0
+    """Of drawing: only from this many of the likeliest tokens; 0 for all."""
+
+    top_p: float = 1.0
+    """Of drawing: only from the likeliest tokens that together have this probability (Holtzman et
+    al. 2020)."""
+
+    seed: int = 0
+    """Of drawing: another seed draws other answers."""
+
+    max_ratio: float = 2.0
+    """Longest answer in tokens for each token of the source, beside `max_extra`."""
+
+    max_extra: int = 10
+    """Tokens that an answer may have beyond `max_ratio` times those of the source."""
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("beam_width", 1),
+            ("n_best", 1),
+            ("length_penalty", 0),
+            ("coverage_penalty", 0),
+            ("repetition_penalty", 1),
+            ("temperature", 0),
+            ("top_k", 0),
+            ("seed", 0),
+            ("max_ratio", 0),
+            ("max_extra", 1),
+        ):
+            if getattr(self, name) < least:
+                raise PresetError(
+                    f"--decode.{name} {getattr(self, name)}: must be at least {least}"
+                )
+        if not 0 < self.top_p <= 1:
+            raise PresetError(f"--decode.top_p {self.top_p}: must be above 0, to 1")

@@ -1,7 +1,10 @@
 """Losses and metrics that Keras lacks."""
 
 import keras
+import tensorflow as tf
 from keras import ops
+
+from zoo.layers.devices import accelerated
 
 
 @keras.saving.register_keras_serializable(package="zoo")
@@ -57,6 +60,132 @@ def _hits(y_true, y_pred):
 
 
 @keras.saving.register_keras_serializable(package="zoo")
+class TokenCrossentropy(keras.losses.Loss):
+    """Cross-entropy of the tokens of padded sequences, with label smoothing (Szegedy et al. 2016,
+    section 7), in float32 and in few passes over the logits.
+
+    Args:
+        label_smoothing: share of the target probability spread evenly over the vocabulary, 0 to 1.
+
+    `call` takes token ids, int (batch, length), 0 for padding, and logits, of any float dtype,
+    (batch, length, vocabulary); it returns float32 (batch, length), in nats, 0 for padding. Their
+    mean is that over the tokens that are no padding. On several replicas, what is the mean over
+    all replicas' tokens is the mean of the replicas' means, which is what Keras takes: a replica
+    with fewer tokens counts for less. It is not for XLA on CPUs: compile a model that it trains
+    with `jit_compile=False`. Weights of records, (batch,), or of tokens multiply the
+    losses, but not the number of tokens that these are divided by.
+    """
+
+    def __init__(self, label_smoothing: float = 0.0, name: str = "crossentropy", **kwargs) -> None:
+        super().__init__(name=name, **kwargs)
+        self.label_smoothing = label_smoothing
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        if sample_weight is not None:  # Keras would take weights of records for those of positions
+            sample_weight = _to_rank(ops.convert_to_tensor(sample_weight), 2)
+        return super().__call__(y_true, y_pred, sample_weight)
+
+    def call(self, y_true, y_pred):
+        return _token_losses(y_true, y_pred, self.label_smoothing) * self._shares(y_true)
+
+    def average(self, nats, y_true, sample_weight=None):
+        """What `__call__` gives, for a model that finds the cross-entropies by itself.
+
+        Args:
+            nats: with label smoothing, float32 (batch, length).
+            y_true: the token ids, 0 for padding.
+            sample_weight: of records, (batch,), or of tokens.
+        """
+        losses = nats * self._shares(y_true)
+        if sample_weight is not None:
+            losses *= _to_rank(tf.cast(sample_weight, tf.float32), 2)
+        return tf.reduce_mean(losses)
+
+    def _shares(self, y_true):
+        """What to multiply tokens' losses by, so that their mean is that over real tokens."""
+        is_token = tf.cast(tf.not_equal(y_true, 0), tf.float32)
+        count, share = tf.reduce_sum(is_token), tf.cast(tf.size(is_token), tf.float32)
+        replica = tf.distribute.get_replica_context()
+        if replica is not None and replica.num_replicas_in_sync > 1:
+            count = replica.all_reduce(tf.distribute.ReduceOp.SUM, count)
+            share *= replica.num_replicas_in_sync
+        return is_token * (share / tf.maximum(count, 1.0))
+
+    def get_config(self):
+        return {**super().get_config(), "label_smoothing": self.label_smoothing}
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class Perplexity(keras.metrics.Mean):
+    """The exponential of the mean cross-entropy of all tokens but padding, without smoothing.
+
+    It takes what `TokenCrossentropy` takes. Beside that, it costs next to nothing: TensorFlow
+    merges the two's softmax, as they are the same op on the same logits.
+    """
+
+    def __init__(self, name: str = "perplexity", dtype=None) -> None:
+        super().__init__(name=name, dtype=dtype)
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        is_token = tf.cast(tf.not_equal(y_true, 0), tf.float32)
+        if sample_weight is not None:
+            is_token *= _to_rank(tf.cast(sample_weight, tf.float32), 2)
+        return super().update_state(_token_losses(y_true, y_pred), is_token)
+
+    def result(self):
+        return ops.exp(super().result())
+
+
+def _token_losses(y_true, y_pred, smoothing: float = 0.0):
+    """Cross-entropy of each token, padding included: float32 (batch, length)."""
+    vocabulary = y_pred.shape[-1]
+    logits = tf.reshape(tf.cast(y_pred, tf.float32), [-1, vocabulary])
+    targets = tf.reshape(tf.cast(y_true, tf.int32), [-1])
+    where = tf.stack([tf.range(tf.size(targets)), targets], axis=-1)
+
+    @tf.custom_gradient
+    def crossentropy(logits):
+        # By far the fastest of the ops on CPUs, where oneDNN does it: 7 times as fast as that of
+        # `tf.nn.sparse_softmax_cross_entropy_with_logits`.
+        probabilities = tf.nn.softmax(logits)
+        of_targets = tf.gather_nd(probabilities, where)
+        losses = tf.cond(
+            tf.reduce_min(of_targets) > 1e-30,  # the logarithm of what underflows is not known
+            lambda: -tf.math.log(of_targets),
+            lambda: -tf.gather_nd(tf.nn.log_softmax(logits), where),
+        )
+        if smoothing:
+            # The log-probability of the mean class is the mean logit less the normalizer.
+            normalizer = tf.gather_nd(logits, where) + losses
+            uniform = normalizer - tf.reduce_mean(logits, axis=-1)
+            losses = (1.0 - smoothing) * losses + smoothing * uniform
+
+        def gradient(upstream):
+            shifted = probabilities - smoothing / vocabulary if smoothing else probabilities
+            scaled = shifted * upstream[:, tf.newaxis]
+            return _added(scaled, where, (smoothing - 1.0) * upstream)
+
+        return losses, gradient
+
+    return tf.reshape(crossentropy(logits), tf.shape(y_true))
+
+
+def _added(values, where, addends):
+    """Values with some added to them at some places, all different."""
+    if accelerated():
+        return tf.tensor_scatter_nd_add(values, where, addends)
+    # In place, while the other would copy all; but XLA has no kernel of it.
+    return tf.raw_ops.ScatterNdNonAliasingAdd(input=values, indices=where, updates=addends)
+
+
+def _to_rank(weight, rank: int):
+    """Weights of records, with axes added up to so many."""
+    while len(weight.shape) < rank:
+        weight = ops.expand_dims(weight, -1)
+    return weight
+
+
+@keras.saving.register_keras_serializable(package="zoo")
 class ForecastLoss(keras.losses.Loss):
     """Squared error of a mean, and the pinball loss of the quantiles beside it (Koenker & Bassett
     1978), both in units of each target's deviation, so that all targets count the same.
@@ -109,10 +238,7 @@ class ScaledError(keras.metrics.MeanMetricWrapper):
     def update_state(self, y_true, y_pred, sample_weight=None):
         known = _known(y_true, y_pred.dtype)
         if sample_weight is not None:
-            weight = ops.cast(sample_weight, known.dtype)
-            while len(weight.shape) < len(known.shape):
-                weight = ops.expand_dims(weight, -1)
-            known *= weight
+            known *= _to_rank(ops.cast(sample_weight, known.dtype), len(known.shape))
         return super().update_state(y_true, y_pred, known)
 
     def get_config(self):

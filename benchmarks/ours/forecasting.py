@@ -124,7 +124,7 @@ def feeding(arguments: argparse.Namespace) -> None:
     )
     train = Train(batch_size=BATCH)
     before = _resident()
-    batches = iter(training_batches(windows, preprocessor, train)(0))
+    batches = iter(training_batches(windows, preprocessor, train).start(0))
     for _ in islice(batches, 10):  # what was made ahead
         pass
     count = 400

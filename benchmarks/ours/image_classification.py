@@ -78,7 +78,7 @@ def feeding(arguments: argparse.Namespace) -> None:
     augmentation = task.augmentation(data, preprocessor)
     train = _train()
     epochs = training_batches(splits.train, preprocessor, train, augmentation=augmentation)
-    batches = iter(epochs(0))
+    batches = iter(epochs.start(0))
     count = 40
     for _ in islice(batches, 10):  # what was made ahead
         pass

@@ -1,9 +1,11 @@
 """What of a run is kept after each epoch, and what is read back to resume it."""
 
 import zipfile
+from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from tasks.engine.errors import UsageError
 from tasks.engine.files import atomic_path
@@ -67,11 +69,9 @@ class Checkpoints(keras.callbacks.Callback):
 
     def _save_best(self) -> None:
         if self._copy is None:
-            self._copy = type(self.model).from_config(in_float32(self.model.get_config()))
-            self._copy.trainable = True  # whatever was frozen here
+            self._copy = float32_twin(self.model)
         copy_weights(self.model, self._copy)
-        with atomic_path(self._run.best) as path:
-            self._copy.save(path)
+        save_best(self._copy, self._run)
 
 
 def best_epoch(history: History, monitor: str, mode: str) -> int:
@@ -91,16 +91,34 @@ def in_float32(config: Any) -> Any:
     return config
 
 
+def float32_twin(model: keras.Model) -> keras.Model:
+    """A model like this one that computes in float32, with weights of its own."""
+    copy = type(model).from_config(in_float32(model.get_config()))
+    copy.trainable = True  # whatever was frozen here
+    return copy
+
+
+def save_best(model: keras.Model, run: Run) -> None:
+    """Makes a model the run's best."""
+    with atomic_path(run.best) as path:
+        model.save(path)
+
+
 def copy_weights(model: keras.Model, copy: keras.Model) -> None:
     """Copies a model's weights to its twin, the averaged ones where the optimizer keeps any."""
+    for target, value in zip(copy.weights, weights_of(model), strict=True):
+        target.assign(value)
+
+
+def weights_of(model: keras.Model) -> list[np.ndarray]:
+    """A model's weights, in its order, the averaged ones where the optimizer keeps any."""
     averages = {}
     # In mixed_float16 Keras wraps the optimizer in one that scales the loss.
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     if optimizer is not None and optimizer.use_ema:
         averaged = optimizer._model_variables_moving_average
         averages = {v.path: a for v, a in zip(model.trainable_variables, averaged, strict=True)}
-    for source, target in zip(model.weights, copy.weights, strict=True):
-        target.assign(averages.get(source.path, source).numpy())
+    return [averages.get(weight.path, weight).numpy() for weight in model.weights]
 
 
 def finished_epochs(run: Run) -> int:
@@ -113,7 +131,7 @@ def finished_epochs(run: Run) -> int:
         with zipfile.ZipFile(run.last) as archive:
             return int(archive.read(_EPOCH))
     except (zipfile.BadZipFile, ValueError, KeyError, OSError) as error:
-        raise _damaged(run, error) from None
+        raise damaged(run, run.last, error) from None
 
 
 def restore(model: keras.Model, run: Run) -> None:
@@ -122,11 +140,12 @@ def restore(model: keras.Model, run: Run) -> None:
         model.optimizer.build(model.trainable_variables)
         model.load_weights(run.last)
     except (zipfile.BadZipFile, ValueError, KeyError, OSError) as error:
-        raise _damaged(run, error) from None
+        raise damaged(run, run.last, error) from None
 
 
-def _damaged(run: Run, error: Exception) -> UsageError:
+def damaged(run: Run, file: Path, error: Exception) -> UsageError:
+    """What to say of a run's file that can't be read."""
     return UsageError(
-        f"{run.last}: damaged ({' '.join(str(error).split())[:200]}); "
+        f"{file}: damaged ({' '.join(str(error).split())[:200]}); "
         f"delete {run.checkpoints} to train anew"
     )

@@ -113,6 +113,7 @@ def _config(task: Task, options: dict[str, Any]) -> Config:
     sections = _sections(task, "train")
     plain = {name: dict(options.get(name) or {}) for name in sections}
     parts: dict[str, Any] = {name: kind(**plain[name]) for name, kind in sections.items()}
+    parts.setdefault("decode", None)
     return Config(**parts, plain={"task": task.name, **plain})
 
 
@@ -247,11 +248,13 @@ def _sections(task: Task, verb: str) -> dict[str, type]:
         "run": RunOptions,
         "export": ExportOptions,
     }
+    if task.decode_options:
+        sections["decode"] = task.decode_options
     used = {
         "train": sections.keys(),
-        "evaluate": ("data", "run"),
-        "predict": ("data", "run"),
-        "export": ("run", "export"),
+        "evaluate": ("data", "decode", "run"),
+        "predict": ("data", "decode", "run"),
+        "export": ("decode", "run", "export"),
     }
     return {name: options for name, options in sections.items() if name in used[verb]}
 

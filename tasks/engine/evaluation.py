@@ -30,18 +30,24 @@ class Evaluation:
 
 
 def evaluate(
-    model: keras.Model, preprocessor: Preprocessor, records: AnyRecords, batch_size: int = 64
+    model: keras.Model,
+    preprocessor: Preprocessor,
+    records: AnyRecords,
+    outputs: np.ndarray | None = None,
+    batch_size: int = 64,
 ) -> Evaluation:
-    """Runs a model over records, once each."""
-    dataset, order = evaluation_batches(records, preprocessor, batch_size)
-    outputs = model.predict(dataset, verbose=1 if sys.stdout.isatty() else 0)
+    """Runs a model over records, once each, unless the outputs are there already."""
+    if outputs is None:
+        dataset, order = evaluation_batches(records, preprocessor, batch_size)
+        outputs = model.predict(dataset, verbose=1 if sys.stdout.isatty() else 0)
+        outputs = _in_order(outputs, order)
     if isinstance(records, Windows):
         truth = records.truth()
     else:
         chunks = (preprocessor.targets(chunk.columns) for chunk in records.chunks())
         truth = np.concatenate(list(chunks))
     shown = next(records.chunks(_SHOWN)) if isinstance(records, StreamedRecords) else records
-    return Evaluation(truth, _in_order(outputs, order), shown)
+    return Evaluation(truth, outputs, shown)
 
 
 def features(

@@ -7,7 +7,15 @@ from tasks.engine.classification import ClassificationAssessment
 from tasks.engine.forecasting import ForecastAssessment
 from tasks.engine.options import Train
 from tasks.engine.task import Objective
-from zoo.losses import ClassAccuracy, ForecastLoss, ScaledError, SmoothedCrossentropy
+from tasks.engine.translation import TranslationAssessment
+from zoo.losses import (
+    ClassAccuracy,
+    ForecastLoss,
+    Perplexity,
+    ScaledError,
+    SmoothedCrossentropy,
+    TokenCrossentropy,
+)
 
 
 def classification_objective(labels: Sequence[str], train: Train) -> Objective:
@@ -27,5 +35,16 @@ def forecast_objective(preprocessor: ForecastPreprocessor) -> Objective:
         metrics=[ScaledError(deviation, "squared"), ScaledError(deviation, "absolute")],
         assessment=ForecastAssessment(preprocessor, quantiles),
         monitor="scaled_mse",
+        mode="min",
+    )
+
+
+def translation_objective(train: Train, *, target_language: str | None = None) -> Objective:
+    """The next token of a text: cross-entropy on logits, best checkpoint by perplexity."""
+    return Objective(
+        loss=TokenCrossentropy(train.label_smoothing),
+        metrics=[Perplexity()],
+        assessment=TranslationAssessment(target_language),
+        monitor="perplexity",
         mode="min",
     )

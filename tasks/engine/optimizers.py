@@ -271,13 +271,14 @@ def make_optimizer(train: Train, steps: int) -> keras.optimizers.Optimizer:
         )
     if train.optimizer == "muon":
         return Muon(exclude_layers=["classifier"], **common)
-    return AdamW(**common)
+    return AdamW(beta_2=train.adam_beta_2, **common)
 
 
 def schedule(
     kind: str, learning_rate: float, warmup_steps: int, total_steps: int
 ) -> "WarmupSchedule":
-    """A linear warmup, then `linear` or `cosine` decay to zero, `constant`, or `triangular`."""
+    """A linear warmup, then `linear` or `cosine` decay to zero, `constant`, `triangular`, or
+    `inverse_sqrt`."""
     return WarmupSchedule(kind, learning_rate, warmup_steps, total_steps)
 
 
@@ -288,7 +289,8 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
     Args:
         kind: `linear` or `cosine` (Loshchilov & Hutter 2017, equation 5) decay, or `constant`; or
             `triangular`, from 0.2 of the rate up and down to 0.07 of it, in lines (Jordan 2024,
-            listing 4).
+            listing 4); or `inverse_sqrt`, down with the square root of the steps, whatever their
+            total (Vaswani et al. 2017, equation 3).
         learning_rate: the highest, reached after the warmup.
         warmup_steps: batches until then; the first step's rate is `learning_rate / warmup_steps`.
         total_steps: batches in all, warmup included.
@@ -297,10 +299,8 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
     def __init__(
         self, kind: str, learning_rate: float, warmup_steps: int, total_steps: int
     ) -> None:
-        if kind not in ("linear", "cosine", "constant", "triangular"):
-            raise ValueError(
-                f"schedule is {kind!r}; it must be linear, cosine, constant or triangular"
-            )
+        if kind not in (kinds := ("linear", "cosine", "constant", "triangular", "inverse_sqrt")):
+            raise ValueError(f"schedule is {kind!r}; it must be one of {', '.join(kinds)}")
         self.kind = kind
         self.learning_rate = learning_rate
         self.warmup_steps = warmup_steps
@@ -308,7 +308,8 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
 
     def __call__(self, step: Any) -> tf.Tensor:
         step = tf.cast(step, tf.float32)
-        warmup = tf.minimum((step + 1.0) / max(self.warmup_steps, 1), 1.0)
+        warmup_steps = max(self.warmup_steps, 1)
+        warmup = tf.minimum((step + 1.0) / warmup_steps, 1.0)
         if self.kind == "triangular":
             warmup = 0.2 + 0.8 * warmup
         decay_steps = max(self.total_steps - self.warmup_steps, 1)
@@ -318,6 +319,7 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
             "cosine": lambda: 0.5 * (1.0 + tf.cos(3.141592653589793 * done)),
             "constant": lambda: tf.ones_like(done),
             "triangular": lambda: 1.0 - (1.0 - 0.07) * done,
+            "inverse_sqrt": lambda: tf.sqrt(warmup_steps / tf.maximum(step + 1.0, warmup_steps)),
         }[self.kind]()
         return self.learning_rate * warmup * decay
 

@@ -17,6 +17,10 @@ class Train:
     batch_size: int = 32
     """Examples a step, over all replicas together."""
 
+    batch_tokens: int | None = None
+    """Tokens a step instead of `batch_size` examples, padding included, the longer side counted:
+    for tasks whose records are of unlike length."""
+
     freeze_epochs: int = 0
     """Of a pretrained model: epochs at the start in which only the new head is trained, at
     `head_learning_rate`; then all is."""
@@ -28,9 +32,9 @@ class Train:
     """The highest learning rate of the schedule. 3e-4 suits small encoders such as minilm, 5e-5
     base and large ones."""
 
-    schedule: Literal["linear", "cosine", "constant", "triangular"] = "linear"
-    """How the learning rate falls after warmup: to zero, not at all, or (triangular) from 0.2 of
-    its highest to 0.07 of it."""
+    schedule: Literal["linear", "cosine", "constant", "triangular", "inverse_sqrt"] = "linear"
+    """How the learning rate falls after warmup: to zero, not at all, (triangular) from 0.2 of its
+    highest to 0.07 of it, or with the square root of the steps."""
 
     warmup: float = 0.1
     """Share of the steps in which the learning rate rises from zero, 0 to 1."""
@@ -38,6 +42,10 @@ class Train:
     optimizer: Literal["adamw", "sgd", "muon"] = "adamw"
     """`sgd` has Nesterov's momentum; `muon` (Jordan 2024) is for matrices and convolutions, with
     AdamW for the rest, embeddings and the classifier included. All decay weights decoupled."""
+
+    adam_beta_2: float = 0.999
+    """Of `adamw`: how slowly the mean of squared gradients changes, 0 to below 1; 0.98 in Vaswani
+    et al. 2017."""
 
     momentum: float = 0.9
     """Of `sgd`: the share of the last update in the next, 0 to below 1."""
@@ -71,6 +79,13 @@ class Train:
     """Validate, keep and export an exponential moving average of the weights with this momentum,
     such as 0.999."""
 
+    average: Literal["none", "last", "best"] = "none"
+    """Take the mean of the weights of the last, or best, `average_epochs`, if it is better on the
+    validation data than the best epoch (Vaswani et al. 2017, section 6.1)."""
+
+    average_epochs: int = 5
+    """Epochs whose weights `average` takes the mean of."""
+
     patience: int | None = None
     """Stop early after this many epochs without a better validation metric."""
 
@@ -96,7 +111,8 @@ class Train:
     """Steps to profile for TensorBoard, first and last: `20,30`."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate", "replicas", "patience"):
+        counts = ("epochs", "batch_size", "batch_tokens", "accumulate", "replicas", "patience")
+        for name in (*counts, "average_epochs"):
             _require(name, getattr(self, name), "at least 1", lambda value: value >= 1)
         for name in ("learning_rate", "head_learning_rate", "clip_norm"):
             _require(name, getattr(self, name), "above 0", lambda value: value > 0)
@@ -106,8 +122,13 @@ class Train:
         _require("seed", self.seed, "from 0 to 4294967295", lambda value: 0 <= value < 2**32)
         if self.profile is not None:
             profiled_steps(self.profile)
-        for name in ("warmup", "label_smoothing", "momentum"):
+        for name in ("warmup", "label_smoothing", "momentum", "adam_beta_2"):
             _require(name, getattr(self, name), "from 0 to below 1", lambda value: 0 <= value < 1)
+        if self.schedule == "inverse_sqrt" and not self.warmup:
+            raise UsageError(
+                "--train.warmup 0: the schedule inverse_sqrt falls from where the warmup ends; "
+                "give a share above 0, such as 0.05"
+            )
         if self.accumulate > 1 and self.optimizer == "sgd" and self.lookahead:
             raise UsageError(
                 f"--train.accumulate {self.accumulate} can't be had with --train.lookahead "
@@ -146,6 +167,7 @@ class Config:
     train: Train
     run: RunOptions
     export: ExportOptions
+    decode: Any  # the task's own dataclass, or None
     plain: dict[str, Any]  # the same as dicts, as config.yaml has them
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from tasks.engine import markdown
 from tasks.engine.files import atomic_write
 from tasks.engine.pictures import curves, png
-from tasks.engine.run import Run
+from tasks.engine.run import Run, flat
 
 _COUNTS = ("examples", "skipped")  # what a data set's section holds beside its metrics
 _FOLDED = 15  # rows from which the table by class starts folded
@@ -54,6 +54,7 @@ def write_report(
         _section("Backtest", _backtest(metrics.get("backtest", {}))),
         *(_section(_words(name), link) for name, link in links.items()),
         _section(mistakes_title, _rows(mistakes)),
+        _section("Signatures", _facts(metrics.get(judged, {}).get("signatures", {}))),
         _section("Data", _data(metrics, config)),
         _section("To repeat it", _repeat(run, config)),
         _section("Environment", _facts(metrics.get("environment", {}))),
@@ -73,7 +74,11 @@ def _write_picture(folder: Path, name: str, figure: Figure) -> str:
 def _heading(run: Run, metrics: Mapping[str, Any], judged: str) -> str:
     title = f"# {_words(str(metrics.get('task', 'run')))}: {markdown.escape(run.folder.name)}\n"
     numbers = metrics.get(judged, {})
-    headline = ("accuracy", "macro_f1", "loss", "scaled_mse", "scaled_mae", "mase")
+    headline = (
+        *("accuracy", "macro_f1", "loss"),
+        *("scaled_mse", "scaled_mae", "mase"),
+        *("bleu", "chrf", "perplexity"),
+    )
     chosen = [name for name in headline if name in numbers]
     if not chosen:
         return title
@@ -101,7 +106,8 @@ def _training(
 ) -> str:
     facts = {"epochs": len(history)} if history else {}
     facts |= {"parameters": metrics["parameters"]} if "parameters" in metrics else {}
-    facts |= {k: v for k, v in metrics.get("train", {}).items() if k not in _COUNTS}
+    figures = flat(metrics.get("train", {}))
+    facts |= {k.replace(".", " "): v for k, v in figures.items() if k not in _COUNTS}
     return "\n".join(part for part in (_facts(facts), picture) if part)
 
 
@@ -149,7 +155,7 @@ def _rows(rows: Sequence[Mapping[str, Any]]) -> str:
         return ""
     header = list(dict.fromkeys(key for row in rows for key in row))
     cells = ([_number(row.get(key, "")) for key in header] for row in rows)
-    return markdown.table(header, cells, numbers=["score", *_COUNTS])
+    return markdown.table(header, cells, numbers=["score", "chrf", *_COUNTS])
 
 
 def _data(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
@@ -209,7 +215,9 @@ def _number(value: Any) -> str:
         return ""
     if isinstance(value, list | tuple):
         return ", ".join(map(_number, value))
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not isinstance(value, int | float):
         return str(value)
     if isinstance(value, int):
         return f"{value:,}"

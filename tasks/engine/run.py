@@ -46,6 +46,12 @@ class Run:
     last = property(lambda self: self.checkpoints / "last.keras")
     cache = property(lambda self: self.folder / "cache")
     history_file = property(lambda self: self.checkpoints / "history.json")
+    epochs = property(lambda self: self.checkpoints / "epochs")
+    averaged_file = property(lambda self: self.checkpoints / "averaged.json")
+
+    def epoch_weights(self, epoch: int) -> Path:
+        """Where the weights of an epoch, counted from one, are until training ends."""
+        return self.epochs / f"{epoch:04}.npz"
 
     def baseline(self, name: str) -> "Run":
         """Where a model to compare with is trained."""
@@ -127,6 +133,14 @@ class Run:
     def write_history(self, history: list[dict[str, float]]) -> None:
         with atomic_write(self.history_file) as file:
             json.dump(history, file, indent=1)
+
+    def averaged(self) -> dict[str, Any]:
+        """What came of the mean of epochs' weights; empty before it was taken."""
+        return _read_json(self.averaged_file, {})
+
+    def write_averaged(self, found: dict[str, Any]) -> None:
+        with atomic_write(self.averaged_file) as file:
+            json.dump(found, file, indent=1)
 
 
 def flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, get_args
 
-from tasks.engine.options import Train
+from tasks.engine.options import Config, Train
 
 if TYPE_CHECKING:
     import keras
@@ -119,6 +119,7 @@ class Task(Generic[Data, Model]):
     first_run: ClassVar[Sequence[str]] = ()  # options for the sample, beside the defaults
     echoed: ClassVar[Sequence[str]] = ("file",)  # columns of requests that answers repeat
     without: ClassVar[Mapping[str, str]] = {}  # options of `--train.*` that mean nothing, and why
+    decode_options: ClassVar[type | None] = None  # the dataclass behind `--decode.*`, if any
     data_options: ClassVar[type]
     model_options: ClassVar[type]
 
@@ -154,6 +155,23 @@ class Task(Generic[Data, Model]):
         """4. What is optimised and reported, and the metric that picks the best checkpoint."""
         raise NotImplementedError
 
+    def fitted(self, splits: "Splits", preprocessor: "Preprocessor", data: Data) -> "Splits":
+        """What the data become now that there is a preprocessor, by which their lengths are
+        known."""
+        return splits
+
+    def callbacks(
+        self, preprocessor: "Preprocessor", splits: "Splits", config: Config, logs: Path
+    ) -> "Sequence[keras.callbacks.Callback]":
+        """More of Keras' callbacks, such as samples of each epoch for TensorBoard in `logs`."""
+        return ()
+
+    def answers(
+        self, model: "keras.Model", preprocessor: "Preprocessor", records: "Judged", config: Config
+    ) -> "np.ndarray | None":
+        """The outputs to judge, a row a record, where they are not `model.predict`'s."""
+        return None
+
     def pictures(
         self,
         model: "keras.Model",
@@ -174,7 +192,11 @@ class Task(Generic[Data, Model]):
         return [{key: value for key, value in answer.items() if not isinstance(value, list)}]
 
     def signatures(
-        self, model: "keras.Model", preprocessor: "Preprocessor", assets: "Sequence[Path]"
+        self,
+        model: "keras.Model",
+        preprocessor: "Preprocessor",
+        assets: "Sequence[Path]",
+        config: Config,
     ) -> Signatures:
         """5. What the export takes and answers."""
         raise NotImplementedError

@@ -3,7 +3,7 @@
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,10 +13,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from data.batching import Augmentation, EncodedRecords, streamed_evaluation, streamed_training
+from data.batching import (
+    Augmentation,
+    Batches,
+    EncodedRecords,
+    streamed_evaluation,
+    streamed_training,
+)
+from data.errors import DataError
 from data.preprocessing import Preprocessor, raw_tensors
 from data.tables import Records, Splits, StreamedRecords
 from data.windows import Windows
+from tasks.engine.averaging import EpochWeights, averaged_epochs, take_average
 from tasks.engine.checkpoints import Checkpoints, History, best_epoch, finished_epochs, restore
 from tasks.engine.optimizers import SGD, make_optimizer
 from tasks.engine.options import Train
@@ -39,6 +47,7 @@ def fit(
     hparams: dict[str, Any],
     shuffle_buffer: int,
     augmentation: Augmentation | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> History:
     """Trains a model from where the run's last checkpoint left it; returns the whole history.
 
@@ -47,20 +56,19 @@ def fit(
         hparams: the config by section, for TensorBoard.
         shuffle_buffer: records that streamed training data is shuffled through.
         augmentation: changes the training batches.
+        callbacks: the task's own.
     """
-    steps_per_epoch = -(-len(splits.train) // train.batch_size)
     done = finished_epochs(run)
     history = run.history()[:done]
     monitor = f"val_{objective.monitor}" if splits.validation else objective.monitor
     if done >= train.epochs or _out_of_patience(history, monitor, objective.mode, train):
-        shutil.rmtree(run.cache, ignore_errors=True)
-        return history
+        return _finished(model, objective, splits, preprocessor, train, run, history)
 
     batches = training_batches(
         splits.train, preprocessor, train, shuffle_buffer, augmentation, run.cache
     )
     if not done and augmentation:
-        write_augmented(run.logs / "train", next(iter(batches(0)))[0])
+        write_augmented(run.logs / "train", next(iter(batches.start(0)))[0])
     if not done and hasattr(model, "adapt"):
         model.adapt(_some(splits.train, preprocessor))
     validation = None
@@ -74,7 +82,7 @@ def fit(
             continue
         if train.freeze_epochs:
             model.backbone.trainable = not phase.frozen
-        compile_model(model, objective, phase.train, steps_per_epoch)
+        compile_model(model, objective, phase.train, batches.steps)
         if done > phase.start:
             restore(model, run)
         first = max(done, phase.start)
@@ -83,8 +91,9 @@ def fit(
                 model.optimizer.finalize_variable_values(model.trainable_variables)
             continue
         last = phase.end == train.epochs
-        data = batches(first)
-        callbacks: list[keras.callbacks.Callback] = [
+        data = batches.start(first)
+        watching: list[keras.callbacks.Callback] = [
+            *callbacks,
             EpochSeeds(),
             EpochLogs(len(splits.train)),
             TensorBoard(
@@ -99,18 +108,46 @@ def fit(
             ),
         ]
         if train.ema is not None:
-            callbacks.insert(0, keras.callbacks.SwapEMAWeights())  # validation sees the averages
+            watching.insert(0, keras.callbacks.SwapEMAWeights())  # validation sees the averages
+        if train.average != "none":
+            chosen = partial(averaged_epochs, train=train, monitor=monitor, mode=objective.mode)
+            watching.insert(-1, EpochWeights(run, history, chosen))
         model.fit(
             data,
-            steps_per_epoch=steps_per_epoch,
+            steps_per_epoch=batches.steps,
             epochs=phase.end,
             initial_epoch=first,
             validation_data=validation,
             class_weight=weights,
-            callbacks=callbacks,
+            callbacks=watching,
             verbose=1 if sys.stdout.isatty() else 2,
         )
-    shutil.rmtree(run.cache, ignore_errors=True)
+    return _finished(model, objective, splits, preprocessor, train, run, history)
+
+
+def _finished(
+    model: keras.Model,
+    objective: Objective,
+    splits: Splits,
+    preprocessor: Preprocessor,
+    train: Train,
+    run: Run,
+    history: History,
+) -> History:
+    """Does what is left after the last epoch; also when a run that was stopped then goes on."""
+    if train.average != "none" and not run.averaged():
+        monitor, validate = objective.monitor, None
+        if splits.validation:
+            data = evaluation_batches(splits.validation, preprocessor, train.batch_size)[0]
+            compile_model(model, objective, train, 1)  # as it isn't if it was trained before
+
+            def validate() -> float:
+                return model.evaluate(data, verbose=0, return_dict=True)[objective.monitor]
+
+            monitor = f"val_{monitor}"
+        take_average(model, run, history, train, monitor, objective.mode, validate)
+    for folder in (run.cache, run.epochs):
+        shutil.rmtree(folder, ignore_errors=True)
     return history
 
 
@@ -155,6 +192,14 @@ def _some(records: AnyRecords, preprocessor: Preprocessor, count: int = 2048) ->
     return preprocessor.collate(encoded)
 
 
+@dataclass(frozen=True)
+class TrainingBatches:
+    """Endless shuffled batches of (inputs, targets), each of records of like length."""
+
+    start: Callable[[int], tf.data.Dataset]  # from an epoch on
+    steps: int  # batches an epoch
+
+
 def training_batches(
     records: AnyRecords,
     preprocessor: Preprocessor,
@@ -162,29 +207,46 @@ def training_batches(
     shuffle_buffer: int = 100_000,
     augmentation: Augmentation | None = None,
     cache: Path | None = None,
-) -> Callable[[int], tf.data.Dataset]:
-    """What gives, from an epoch on, endless shuffled batches of (inputs, targets), each of records
-    of like length.
+) -> TrainingBatches:
+    """The batches that a model is trained on.
 
     Args:
         augmentation: changes each batch, of records that are encoded once.
         cache: a folder for encoded records of one shape that would take too much memory.
+
+    Raises:
+        DataError: `train.batch_tokens` was asked for of records that are streamed or of one length.
     """
+    batches: Batches
     if isinstance(records, Windows):
-        return partial(records.batches(preprocessor).training, train.batch_size, train.seed)
-    if isinstance(records, Records) or preprocessor.encoded_bytes() is not None:
+        batches = records.batches(preprocessor)
+    elif isinstance(records, Records) or preprocessor.encoded_bytes() is not None:
         large = _is_large(records, preprocessor)
         chunks = (chunk.columns for chunk in records.chunks())
-        encoded = EncodedRecords(chunks, preprocessor, cache if large else None)
-        return partial(encoded.training, train.batch_size, train.seed, augmentation=augmentation)
-    return partial(
-        streamed_training,
-        records.chunks,
-        preprocessor,
+        batches = EncodedRecords(chunks, preprocessor, cache if large else None)
+    elif train.batch_tokens is not None:
+        raise DataError(
+            f"--train.batch_tokens {train.batch_tokens}: not for streamed data; give "
+            "--train.batch_size instead, or a larger --data.memory_limit_mb"
+        )
+    else:
+        streamed = partial(
+            streamed_training,
+            records.chunks,
+            preprocessor,
+            train.batch_size,
+            train.seed,
+            shuffle_buffer,
+        )
+        return TrainingBatches(streamed, -(-len(records) // train.batch_size))
+    start = partial(
+        batches.training,
         train.batch_size,
         train.seed,
-        shuffle_buffer,
+        augmentation=augmentation,
+        batch_tokens=train.batch_tokens,
     )
+    return TrainingBatches(start, batches.steps(train.batch_size, train.batch_tokens))
 
 
 def _is_large(records: AnyRecords, preprocessor: Preprocessor) -> bool:
@@ -263,6 +325,8 @@ def compile_model(
     model: keras.Model, objective: Objective, train: Train, steps_per_epoch: int
 ) -> None:
     """Compiles the model for a training with these options."""
+    for metric in objective.metrics:  # as they may have counted for another model, or phase
+        metric.reset_state()
     optimizer = make_optimizer(train, train.epochs * steps_per_epoch)
     optimizer.exclude_from_weight_decay(
         var_list=[v for v in model.trainable_variables if not _decays(v, train.decay_biases)]

@@ -34,6 +34,8 @@ from tasks.engine.training import AnyRecords, fit
 from tasks.engine.warmup import input_specs
 from zoo.saving import load_model
 
+_ANSWERS = ("label", "target", "reference", "weight")  # columns that requests have not
+
 
 def train(task: Task, config: Config) -> None:
     """Trains (or resumes), evaluates, and exports when an export folder is given."""
@@ -101,12 +103,15 @@ def _train_part(
     resuming: bool,
 ) -> _Trained:
     """Trains the model and its baselines in a run folder, or goes on with it."""
+    # Before there is a preprocessor: TensorFlow then drops its kernels, and SentencePiece's with
+    # them the vocabularies that they hold.
+    keras.utils.set_random_seed(config.train.seed)
     if resuming and (run.assets / "preprocessor.json").exists():
         preprocessor = Preprocessor.load(run.assets)
     else:
         preprocessor = task.preprocessor(config.model, splits.train)
+    splits = task.fitted(splits, preprocessor, config.data)
     augmentation = task.augmentation(config.data, preprocessor)
-    keras.utils.set_random_seed(config.train.seed)
     with strategy.scope():
         model = task.model(config.model, preprocessor)
         baselines = task.baselines(config.model, preprocessor)
@@ -134,6 +139,7 @@ def _train_part(
             hparams=config.plain,
             shuffle_buffer=config.data.shuffle_buffer,
             augmentation=augmentation,
+            callbacks=task.callbacks(preprocessor, splits, config, run.logs),
         )
         for name, baseline in baselines.items():
             _say("baseline", f"{name}, {baseline.count_params():,} parameters")
@@ -148,13 +154,15 @@ def _train_part(
                 shuffle_buffer=config.data.shuffle_buffer,
             )
     seconds = sum(epoch["seconds"] for epoch in history)
-    figures = {
+    figures: dict[str, Any] = {
         "seconds": round(seconds, 3),
         "examples_per_second": round(len(splits.train) * len(history) / max(seconds, 1e-9), 1),
         "epochs": len(history),
         "examples": len(splits.train),
         "skipped": splits.train.skipped,
     }
+    if averaged := run.averaged():
+        figures["averaged"] = averaged
     parameters = model.count_params()
     return _Trained(_load_model(run), preprocessor, objective, parameters, figures)
 
@@ -199,7 +207,8 @@ def _judge(
     judged: Evaluation | None = None
     for split, records in data.items():
         if records is not None:
-            judged = evaluate(model, preprocessor, records)
+            answers = task.answers(model, preprocessor, records, config)
+            judged = evaluate(model, preprocessor, records, answers)
             baselines = {
                 name: evaluate(_load_model(run.baseline(name)), preprocessor, records).outputs
                 for name in run.baselines()
@@ -295,7 +304,7 @@ def _answers(
     task: Task, config: Config, run: Run, preprocessor: Preprocessor, paths: list[str] | None
 ) -> Iterator[dict[str, Any]]:
     """Each record's answer, after what it repeats of the record."""
-    serve = _signatures(task, run).functions()["serving_default"]
+    serve = _signatures(task, run, config).functions()["serving_default"]
     names = serve.structured_input_signature[1]
     for records in task.source(config.data, config.model).requests(paths, preprocessor):
         columns = records.columns
@@ -320,7 +329,7 @@ def export_run(task: Task, config: Config) -> None:
 
 
 def _export(task: Task, run: Run, config: Config, folder: Path) -> Path:
-    signatures = _signatures(task, run)
+    signatures = _signatures(task, run, config)
     functions = signatures.functions()
     requests = _read_requests(run, input_specs(functions["serving_default"]))
     card = model_card(
@@ -356,10 +365,10 @@ def _show_served(
     )
 
 
-def _signatures(task: Task, run: Run) -> Any:
+def _signatures(task: Task, run: Run, config: Config) -> Any:
     preprocessor = Preprocessor.load(run.assets)
     assets = sorted(run.assets.glob("*.txt"))  # labels.txt among them
-    return task.signatures(_load_model(run), preprocessor, assets)
+    return task.signatures(_load_model(run), preprocessor, assets, config)
 
 
 def _load_model(run: Run) -> keras.Model:
@@ -375,7 +384,7 @@ def _load_model(run: Run) -> keras.Model:
 def _write_requests(run: Run, splits: Splits, count: int = 32) -> None:
     """Keeps a few raw records, as TF Serving's JSON has them: real requests to prove exports by."""
     records = splits.test or splits.validation or splits.train
-    names = [name for name in next(records.chunks(1)).columns if name not in ("label", "target")]
+    names = [name for name in next(records.chunks(1)).columns if name not in _ANSWERS]
     chunk = next(records.chunks(count))
     with atomic_write(run.assets / "requests.jsonl") as file:
         for row in zip(*(chunk.columns[name] for name in names), strict=True):

@@ -1,6 +1,6 @@
 """Batches: every record once an epoch, alike in length, in an order that can be begun anywhere."""
 
-from itertools import chain
+from itertools import chain, pairwise
 
 import numpy as np
 import pytest
@@ -8,7 +8,15 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.batching import EncodedRecords, epoch_order, streamed_evaluation, streamed_training
+from data.batching import (
+    EncodedRecords,
+    epoch_order,
+    streamed_evaluation,
+    streamed_training,
+    token_bounds,
+    token_order,
+)
+from data.errors import DataError
 from data.preprocessing import Preprocessor
 from data.records import Records
 from data.text import BertPreprocessor
@@ -214,3 +222,186 @@ def test_an_augmentation_may_change_targets_and_evaluation_has_none():
         np.testing.assert_array_equal(targets, -(inputs["picture"][:, 0, 0].numpy() % 7))
     for inputs, targets in encoded.evaluation(8)[0]:
         np.testing.assert_array_equal(targets, inputs["picture"][:, 0, 0].numpy() % 7)
+
+
+class Pairs(Preprocessor):
+    """Sources and targets of given lengths: as many times the record's number."""
+
+    def encode(self, record):
+        number = record["number"]
+        return {
+            name: tf.RaggedTensor.from_row_lengths(tf.repeat(number, record[name]), record[name])
+            for name in ("source", "target")
+        } | {"weight": tf.cast(number, tf.float32)}
+
+    def lengths(self, encoded):
+        both = [encoded[name].row_lengths() for name in ("source", "target")]
+        return tf.cast(tf.stack(both, axis=1), tf.int32)
+
+    def collate(self, encoded, length=None):
+        return {name: encoded[name].to_tensor(-1) for name in ("source", "target")}
+
+    def batch(self, encoded, targets):
+        return self.collate(encoded), targets, encoded["weight"]
+
+    def targets(self, columns):
+        return columns["number"] % 7
+
+
+def pairs(lengths: list[tuple[int, int]]) -> EncodedRecords:
+    """A record for each pair of lengths, of source and target, numbered from 0."""
+    source, target = np.array(lengths, np.int64).T
+    columns = {"number": np.arange(len(lengths)), "source": source, "target": target}
+    return EncodedRecords([columns], Pairs())
+
+
+def numbers_in(dataset: tf.data.Dataset, batches: int) -> list[list[int]]:
+    return [inputs["source"][:, 0].numpy().tolist() for inputs, *_ in dataset.take(batches)]
+
+
+def like_texts(count: int) -> list[tuple[int, int]]:
+    random = np.random.default_rng(0)
+    sources = random.poisson(14, count) + 1
+    return [(s, t) for s, t in zip(sources, sources + random.integers(-2, 3, count), strict=True)]
+
+
+LENGTHS = st.lists(st.integers(1, 50), min_size=1, max_size=200)
+
+
+@settings(deadline=None, max_examples=100)
+@given(LENGTHS, st.integers(1, 400), st.integers(0, 2**32 - 1))
+def test_batches_of_tokens_hold_every_record_once_an_epoch_and_keep_to_the_budget(
+    lengths, batch_tokens, seed
+):
+    lengths = np.array(lengths)
+    bounds = token_bounds(lengths, batch_tokens)
+    sizes = []
+    for epoch in (0, 5):
+        order, spans = (
+            part.numpy() for part in token_order(lengths, tf.constant(bounds), seed, epoch)
+        )
+        batches = [order[begin:end] for begin, end in spans]
+        assert sorted(np.concatenate(batches)) == list(range(len(lengths)))
+        for batch in batches:
+            assert len(batch) >= 1
+            assert len(batch) == 1 or len(batch) * lengths[batch].max() <= batch_tokens
+        sizes.append(sorted(len(batch) * lengths[batch].max() for batch in batches))
+    assert sizes[0] == sizes[1]
+
+
+@settings(deadline=None, max_examples=100)
+@given(LENGTHS, st.integers(1, 400))
+def test_batches_of_tokens_are_as_large_as_can_be_in_eights(lengths, batch_tokens):
+    bounds = token_bounds(np.array(lengths), batch_tokens)
+    by_length = np.sort(lengths)
+    for begin, end in pairwise(bounds[:-1]):
+        rows = end - begin
+        assert rows <= 8 or rows % 8 == 0
+        more = rows + (1 if rows < 8 else 8)
+        if begin + more <= len(lengths):
+            assert more * by_length[begin + more - 1] > batch_tokens
+
+
+def test_batches_of_tokens_waste_little_on_padding():
+    lengths = like_texts(4000)
+    encoded = pairs(lengths)
+    steps = encoded.steps(32, batch_tokens=1024)
+    real = padded = np.zeros(2)
+    for inputs, *_ in encoded.training(32, seed=0, batch_tokens=1024).take(steps):
+        parts = [inputs[name].numpy() for name in ("source", "target")]
+        padded = padded + [part.size for part in parts]
+        real = real + [np.count_nonzero(part >= 0) for part in parts]
+    assert real.tolist() == np.sum(lengths, axis=0).tolist()
+    assert (real > 0.9 * padded).all()
+
+
+def test_batches_of_tokens_bring_other_records_together_each_epoch_in_another_order():
+    encoded = pairs(like_texts(600))
+    steps = encoded.steps(32, batch_tokens=256)
+    batches = numbers_in(encoded.training(32, seed=1, batch_tokens=256), 2 * steps)
+    epochs = [batches[:steps], batches[steps:]]
+    assert [sorted(chain(*epoch)) for epoch in epochs] == [list(range(600))] * 2
+    together = [{frozenset(batch) for batch in epoch} for epoch in epochs]
+    assert len(together[0] & together[1]) < steps / 4
+    lengths = [[len(batch) for batch in epoch] for epoch in epochs]
+    assert sorted(lengths[0]) == sorted(lengths[1]) and lengths[0] != lengths[1]
+
+
+def test_batches_of_tokens_begun_at_an_epoch_go_on_as_if_they_had_come_to_it():
+    encoded = pairs(like_texts(300))
+    steps = encoded.steps(32, batch_tokens=200)
+    whole = numbers_in(encoded.training(32, 5, batch_tokens=200), 3 * steps)
+    late = encoded.training(32, 5, first_epoch=2, batch_tokens=200)
+    assert numbers_in(late, steps) == whole[2 * steps :]
+    assert numbers_in(encoded.training(32, 6, batch_tokens=200), steps) != whole[:steps]
+
+
+def test_a_record_longer_than_the_budget_is_a_batch_by_itself():
+    encoded = pairs([(3, 50), (60, 2), (4, 4), (4, 5)])
+    assert encoded.steps(8, batch_tokens=10) == 3
+    batches = numbers_in(encoded.training(8, 0, batch_tokens=10), 3)
+    assert sorted(sorted(batch) for batch in batches) == [[0], [1], [2, 3]]
+
+
+def test_texts_of_one_length_each_have_batches_of_tokens_too():
+    encoded = EncodedRecords([records(60).columns], preprocessor())
+    steps = encoded.steps(8, batch_tokens=64)
+    batches = list(encoded.training(8, 0, batch_tokens=64).take(steps))
+    assert sum(len(targets) for _, targets in batches) == 60
+    assert all(tf.size(inputs["token_ids"]) <= 64 for inputs, _ in batches)
+
+
+def test_batches_of_tokens_need_lengths():
+    for batches in (numbers(30, 7), numbers(30, 30)):
+        assert batches.steps(8) == 4
+        with pytest.raises(DataError, match=r"--train.batch_tokens 64: .* --train.batch_size"):
+            batches.steps(8, batch_tokens=64)
+        with pytest.raises(DataError, match=r"--train.batch_tokens 64"):
+            batches.training(8, 0, batch_tokens=64)
+
+
+def test_batches_of_tokens_are_without_autotuning():
+    dataset = pairs([(1, 2)] * 9).training(8, 0, batch_tokens=64)
+    assert dataset.options().autotune.enabled is False
+    assert dataset.element_spec[0]["source"].shape.as_list() == [None, None]
+
+
+@pytest.mark.parametrize("batch_tokens", [None, 100])
+def test_targets_and_weights_stay_with_their_records_also_when_augmented(batch_tokens):
+    encoded = pairs(like_texts(100))
+
+    def marked(inputs, targets, rows, epoch, seed):
+        return {**inputs, "rows": rows}, targets + 100
+
+    dataset = encoded.training(8, 0, augmentation=marked, batch_tokens=batch_tokens)
+    for inputs, targets, weights in dataset.take(encoded.steps(8, batch_tokens)):
+        rows = inputs["rows"].numpy()
+        np.testing.assert_array_equal(rows, inputs["target"][:, 0])
+        np.testing.assert_array_equal(targets, rows % 7 + 100)
+        np.testing.assert_array_equal(weights, rows)
+
+
+def test_records_of_two_lengths_share_a_batch_by_the_longer():
+    lengths = np.array(like_texts(2000))
+    order = epoch_order(tf.constant(lengths), 32, 0, 0).numpy()
+    batches = np.split(order, range(32, 2000, 32))
+    padded = sum(len(batch) * lengths[batch].max(axis=0) for batch in batches)
+    assert sorted(order) == list(range(2000))
+    assert (padded < 1.15 * lengths.sum(axis=0)).all()
+
+
+def test_evaluation_of_two_lengths_goes_by_the_source_s_then_the_target_s():
+    lengths = like_texts(50)
+    dataset, order = pairs(lengths).evaluation(8)
+    assert list(chain(*numbers_in(dataset, 7))) == order.tolist()
+    assert [lengths[row] for row in order] == sorted(lengths)
+
+
+def test_streamed_batches_have_weights_too():
+    whole = Records({"number": np.arange(30), "source": np.full(30, 2), "target": np.full(30, 3)})
+    for dataset in (
+        streamed_training(lambda: whole.chunks(7), Pairs(), 8, 0, 10).take(4),
+        streamed_evaluation(lambda: whole.chunks(7), Pairs(), 8),
+    ):
+        found = [weights.numpy().tolist() for _, _, weights in dataset]
+        assert sorted(chain(*found)) == list(range(30))

@@ -6,6 +6,7 @@ hand-over costs ten times the work, so the short form is made of ops that Tensor
 itself.
 """
 
+from collections.abc import Callable
 from typing import TypeAlias
 
 import tensorflow as tf
@@ -20,18 +21,22 @@ def self_attention(
     heads: int,
     shape: tuple[Size, Size],
     short: bool = False,
+    scale: bool = False,
+    rotate: Callable[[tf.Tensor], tf.Tensor] | None = None,
 ) -> tf.Tensor:
     """Scaled dot-product attention of all heads (Vaswani et al. 2017, section 3.2).
 
     Args:
-        rows: float (batch * length, 3 * width), each token's query, key and value side by side;
-            the query is divided by the root of the head's width.
-        bias: (batch, 1, length), added to the scores of each key.
+        rows: float (batch * length, 3 * width), each token's query, key and value side by side.
+        bias: (batch or 1, length or 1, length), added to the scores of each query and key.
         keep: the dropout factors of the attention weights, (heads, batch, length, length), or
             None for no dropout.
         heads: how many; they divide `width`.
         shape: batch and length; ints where they are known, for compilers that want static shapes.
         short: whether to use the ops for few tokens; they have no float16 form on a CPU.
+        scale: whether to divide the queries by the root of the head's width; false where the
+            weights that made them do so already.
+        rotate: turns queries and keys, (..., length, head), by their positions.
 
     Returns:
         (batch * length, width).
@@ -40,11 +45,49 @@ def self_attention(
     head = rows.shape[-1] // (3 * heads)  # the width of one
     parts = _swap(tf.reshape(rows, [batch * length, 3 * heads, head]), short)
     query, key, value = tf.unstack(tf.reshape(parts, [3, heads, batch, length, head]))
+    if rotate:
+        query, key = rotate(query), rotate(key)
+    if scale:
+        query *= head**-0.5
     weights = _softmax(_product(query, key, short, transpose=True) + bias, short)
     if keep is not None:
         weights *= keep
     mixed = tf.reshape(_product(weights, value, short), [heads, batch * length, head])
     return tf.reshape(_swap(mixed, short), [batch * length, heads * head])
+
+
+def cross_attention(
+    query: tf.Tensor,
+    memory: tf.Tensor,
+    bias: tf.Tensor,
+    keep: tf.Tensor | None,
+    heads: int,
+    sizes: tuple[Size, Size, Size],
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Attention of one sequence to another, of all heads.
+
+    Args:
+        query: float (batch * length, width).
+        memory: (batch * sources, 2 * width), each position's key and value side by side.
+        bias: (batch, 1, sources), added to the scores of each key.
+        keep: the dropout factors of the attention weights, (heads, batch, length, sources), or
+            None for no dropout.
+        heads: how many; they divide `width`.
+        sizes: batch, length and sources.
+
+    Returns:
+        (batch * length, width), and the weights before dropout, (heads, batch, length, sources).
+    """
+    batch, length, sources = sizes
+    head = query.shape[-1] // heads
+    query = _swap(tf.reshape(query * head**-0.5, [batch * length, heads, head]), False)
+    query = tf.reshape(query, [heads, batch, length, head])
+    parts = _swap(tf.reshape(memory, [batch * sources, 2 * heads, head]), False)
+    key, value = tf.unstack(tf.reshape(parts, [2, heads, batch, sources, head]))
+    weights = tf.nn.softmax(tf.matmul(query, key, transpose_b=True) + bias)
+    mixed = tf.matmul(weights if keep is None else weights * keep, value)
+    mixed = _swap(tf.reshape(mixed, [heads, batch * length, head]), False)
+    return tf.reshape(mixed, [batch * length, heads * head]), weights
 
 
 def _swap(x: tf.Tensor, short: bool) -> tf.Tensor:

@@ -147,6 +147,58 @@ def trained_residual_norm(
     return run(x, residual, gamma, beta)
 
 
+def add_norm(
+    x: tf.Tensor,
+    y: tf.Tensor | None,
+    keep: tf.Tensor | None,
+    gamma: tf.Tensor,
+    beta: tf.Tensor,
+    epsilon: float,
+    dtype: tf.DType,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """`x + y * keep` and the layer norm of it, with a gradient of few passes: what lies between two
+    parts of a pre-norm layer.
+
+    Args:
+        x: float32 (tokens, width).
+        y: float (tokens, width), or None for zero.
+        keep: the dropout factors of `y`, or None for no dropout.
+        gamma, beta: float32 (width,).
+        dtype: of the norm.
+
+    Returns:
+        float32 (tokens, width), and its layer norm in `dtype`.
+    """
+    width = x.shape[-1]
+
+    def run(x, gamma, beta, y=None):
+        total = x
+        if y is not None:
+            total = x + tf.cast(y if keep is None else y * keep, tf.float32)
+        centred = total - tf.reduce_mean(total, -1, keepdims=True)
+        scale = tf.math.rsqrt(tf.reduce_mean(tf.square(centred), -1, keepdims=True) + epsilon)
+        normal = centred * scale
+
+        def gradient(dtotal, dnormal):
+            # Sums over rows or columns are matrix-vector products, which read each input once.
+            dnormal = tf.cast(dnormal, tf.float32)
+            weighted = dnormal * normal
+            ones = tf.ones((1, tf.shape(dnormal)[0]))
+            column = gamma[:, tf.newaxis] / width
+            dgamma, dbeta = tf.matmul(ones, weighted)[0], tf.matmul(ones, dnormal)[0]
+            mean, along = tf.matmul(dnormal, column), tf.matmul(weighted, column)
+            dx = dtotal + (dnormal * gamma - mean - normal * along) * scale
+            if y is None:
+                return dx, dgamma, dbeta
+            dy = tf.cast(dx, y.dtype)
+            return dx, dgamma, dbeta, dy if keep is None else dy * keep
+
+        return (total, tf.cast(normal * gamma + beta, dtype)), gradient
+
+    parts = (x, gamma, beta) if y is None else (x, gamma, beta, y)
+    return tf.custom_gradient(run)(*parts)
+
+
 def dropout_factors(shape, rate: float, seed: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
     """What to multiply by for dropout: 0 with probability `rate`, else 1 / (1 - rate).
 

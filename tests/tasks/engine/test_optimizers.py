@@ -122,13 +122,25 @@ def test_a_schedule_warms_up_then_decays(kind, expected):
     np.testing.assert_allclose([rate(step) for step in (0, 1, 2, 6, 10, 12)], expected, atol=1e-6)
 
 
+def test_inverse_sqrt_is_the_formula_of_its_paper():
+    steps = np.array([1, 2, 4, 16, 400])
+    rate = schedule("inverse_sqrt", 1.0, warmup_steps=4, total_steps=10)
+    expected = 4**0.5 * np.minimum(steps**-0.5, steps * 4**-1.5)  # whose highest is 1
+    np.testing.assert_allclose([rate(step - 1) for step in steps], expected, rtol=1e-6)
+
+
+def test_inverse_sqrt_without_warmup_is_refused():
+    with pytest.raises(UsageError, match=r"--train.warmup 0: .* such as 0.05"):
+        Train(schedule="inverse_sqrt", warmup=0.0)
+
+
 def test_cosine_decays_slowly_at_first():
     linear, cosine = (schedule(kind, 1.0, 0, 8)(1) for kind in ("linear", "cosine"))
     assert cosine > linear
 
 
 def test_an_unknown_schedule_is_refused():
-    with pytest.raises(ValueError, match="linear, cosine, constant or triangular"):
+    with pytest.raises(ValueError, match="one of linear, cosine, "):
         schedule("step", 1.0, 0, 10)
 
 
@@ -343,7 +355,10 @@ def test_options_make_the_optimizer_they_name():
     assert (sgd.use_ema, sgd.ema_momentum) == (True, 0.9)
     rate = schedule("triangular", 0.5, 8, 40).get_config()
     assert sgd._learning_rate.get_config() == rate
-    adamw, muon = (make_optimizer(Train(optimizer=name), 40) for name in ("adamw", "muon"))
+    adamw, muon = (
+        make_optimizer(Train(optimizer=name, adam_beta_2=0.98), 40) for name in ("adamw", "muon")
+    )
+    assert adamw.beta_2 == 0.98
     assert type(adamw) is AdamW
     assert type(muon) is Muon
     for optimizer in (adamw, muon):

@@ -1,0 +1,115 @@
+"""A translator from end to end, as a graph: texts in, translations out.
+
+    translator = TextTranslator(model, preprocessor, Decoding(beam_width=5))
+    translator(tf.constant(["A dog runs."])).texts          # [["Ein Hund läuft."]]
+
+It is what evaluation, the samples of each epoch and the exported SavedModel have in common.
+"""
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from data.subwords import END, START, TranslationPreprocessor
+from zoo.configs import Decoding
+from zoo.layers.decoding import BeamSearch, Greedy, RandomSampling, Sampling, Strategy
+from zoo.translator import Translator
+
+
+class Translations(NamedTuple):
+    """Answers to a batch of texts, best first; `n` is how many a text."""
+
+    texts: tf.Tensor  # string (batch, n)
+    scores: tf.Tensor  # float32 (batch, n), as the strategy has them
+    lengths: tf.Tensor  # int32 (batch, n), tokens
+
+
+class TextTranslator(tf.Module):
+    """Translates texts; an empty one's translation is empty.
+
+    Args:
+        model: which may go on being trained; see `update`.
+        preprocessor: of its texts.
+        decoding: the options by default.
+    """
+
+    def __init__(
+        self, model: Translator, preprocessor: TranslationPreprocessor, decoding: Decoding
+    ) -> None:
+        super().__init__(name="translator")
+        self.preprocessor = preprocessor
+        self.decoding = decoding
+        self._decoder = model.for_serving()
+
+    def update(self) -> None:
+        """Takes the model's weights as they are now."""
+        self._decoder.update()
+
+    def __call__(
+        self,
+        text: tf.Tensor,
+        decoding: Any = None,
+        n_best: int = 1,
+        prefix: tf.Tensor | None = None,
+    ) -> Translations:
+        """Translates texts.
+
+        Args:
+            text: string (batch,).
+            decoding: other options than the usual ones: a `Decoding`, or what has such attributes,
+                which may then be tensors.
+            n_best: answers a text.
+            prefix: string (batch,), what each translation begins with; empty for nothing.
+        """
+        options = decoding or self.decoding
+        source_ids = self.preprocessor({"text": text})["source_ids"]
+        lengths = tf.reduce_sum(tf.cast(source_ids > 0, tf.int32), axis=1)
+        ratio = tf.cast(options.max_ratio, tf.float32)
+        limits = tf.cast(ratio * tf.cast(lengths, tf.float32), tf.int32) + options.max_extra
+        limits = tf.minimum(limits, self.preprocessor.max_target_length)
+        limits = tf.where(lengths <= 1, 1, limits)  # the end alone: an empty text
+        answers = self._decoder(
+            source_ids,
+            limits,
+            _strategy(options, n_best, text),
+            start=START,
+            end=END,
+            prefix=None if prefix is None else self._prefix(prefix),
+        )
+        shape = tf.shape(answers.lengths)
+        ids = tf.reshape(answers.tokens, [-1, tf.shape(answers.tokens)[2]])
+        texts = self.preprocessor.detokenize(ids, tf.reshape(answers.lengths, [-1]))
+        return Translations(tf.reshape(texts, shape), answers.scores, answers.lengths)
+
+    def _prefix(self, texts: tf.Tensor) -> tf.Tensor:
+        """The tokens of what translations begin with, padded with -1."""
+        ids = self.preprocessor.encode({"text": texts, "reference": texts})["target_ids"]
+        return ids[:, :-1].to_tensor(-1)  # without the end
+
+
+def _strategy(options: Any, n_best: int, text: tf.Tensor) -> Strategy:
+    number = isinstance(options.temperature, int | float)
+    if not number or options.temperature > 0:
+        # Each text draws by itself, whatever else is in its batch.
+        seeds = tf.strings.to_hash_bucket_fast(text, 2**31 - 1) + tf.cast(options.seed, tf.int64)
+        sampler = RandomSampling(options.temperature, options.top_k, options.top_p, seeds)
+        return Sampling(sampler, n_best, repetition_penalty=options.repetition_penalty)
+    if isinstance(options.beam_width, int) and options.beam_width == 1 and n_best == 1:
+        return Sampling(
+            Greedy(),
+            length_penalty=options.length_penalty,
+            repetition_penalty=options.repetition_penalty,
+        )
+    return BeamSearch(
+        options.beam_width,
+        n_best,
+        options.length_penalty,
+        options.coverage_penalty,
+        options.repetition_penalty,
+    )
+
+
+def greedy(decoding: Decoding) -> Decoding:
+    """The same options, but for the search, which takes the likeliest token at each step."""
+    return replace(decoding, beam_width=1, n_best=1, temperature=0.0)

@@ -1,0 +1,88 @@
+"""Translation: a text in one language, written in another.
+
+python -m tasks.translation
+python -m tasks.translation train --data.train corpus.en corpus.de --data.test test.en test.de
+echo "A man is riding a bicycle." | python -m tasks.translation predict --run.dir runs/en-de
+"""
+
+from dataclasses import dataclass
+
+from data.options import ParallelTexts
+from tasks.engine.cli import main
+from tasks.engine.task import Task
+from zoo.configs import Decoding, TranslatorConfig
+
+
+@dataclass(frozen=True)
+class Data(ParallelTexts):
+    __doc__ = ParallelTexts.__doc__
+
+
+class Translation(Task[Data, TranslatorConfig]):
+    """A translation of a text, by a Transformer that is trained on pairs of texts."""
+
+    name = "translation"
+    decode_options = Decoding
+    sample = "sample"
+
+    def recipe(self, config: TranslatorConfig):
+        large = config.size not in ("tiny", "small")
+        return {
+            "train.batch_tokens": 4096,
+            "train.epochs": 60,
+            "train.learning_rate": 1e-3 if large else 5e-3,
+            "train.schedule": "inverse_sqrt",
+            "train.adam_beta_2": 0.98,
+            "train.label_smoothing": 0.1,
+            "train.weight_decay": 0.0,
+            "train.average": "last",
+        }
+
+    def source(self, data: Data, config: TranslatorConfig):
+        from data.parallel import ParallelSource
+
+        return ParallelSource(data)
+
+    def preprocessor(self, config: TranslatorConfig, records):
+        from data.subwords import TranslationPreprocessor, learn_subwords
+
+        texts, references = (records.columns[name] for name in ("text", "reference"))
+        options = {
+            "kind": config.subwords,
+            "byte_fallback": config.byte_fallback,
+            "user_symbols": config.user_symbols,
+            "lowercase": config.lowercase,
+        }
+        sides = [[*texts, *references]] if config.joint else [texts, references]
+        models = [learn_subwords(side, config.vocabulary_size, **options) for side in sides]
+        return TranslationPreprocessor(
+            *models,
+            max_source_length=config.max_length,
+            max_target_length=config.max_length,
+            lowercase=config.lowercase,
+        )
+
+    def model(self, config: TranslatorConfig, preprocessor):
+        from zoo.translator import translator
+
+        target = None if preprocessor.joint else preprocessor.target_vocabulary_size
+        return translator(config, preprocessor.source_vocabulary_size, target)
+
+    def objective(self, train, preprocessor):
+        from tasks.engine.objectives import translation_objective
+
+        return translation_objective(train)
+
+    def answers(self, model, preprocessor, records, config):
+        from tasks.engine.translation import translate_records
+
+        return translate_records(model, preprocessor, records, config.decode)
+
+    def signatures(self, model, preprocessor, assets, config):
+        from tasks.engine.translation_signatures import TranslationSignatures
+
+        return TranslationSignatures(model, preprocessor, config.decode, assets)
+
+
+if __name__ == "__main__":
+    main(Translation)

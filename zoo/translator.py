@@ -1,0 +1,316 @@
+"""An encoder-decoder Transformer for translation.
+
+model = translator(TranslatorConfig(size="tiny"), source_vocabulary_size=9000)
+logits = model({"source_ids": source_ids, "target_ids": target_ids})
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from zoo.configs import TranslatorConfig
+from zoo.layers.attention import Size
+from zoo.layers.decoding import Decoded, Strategy, decode
+from zoo.layers.incremental import IncrementalDecoder
+from zoo.layers.transformer import (
+    DecoderLayer,
+    Dropout,
+    EncoderLayer,
+    Pass,
+    Rotation,
+    Stream,
+    causal_bias,
+    layer_norm,
+    padding_bias,
+    rotation,
+    sinusoids,
+    token_table,
+)
+from zoo.layers.vocabulary import token_nats
+from zoo.losses import TokenCrossentropy
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class Translator(keras.Model):
+    """A Transformer (Vaswani et al. 2017) with pre-norm layers (Xiong et al. 2020), whose output
+    weights are the target's embedding table (Press & Wolf 2017).
+
+    Inputs are a dict of int32 `source_ids` (batch, sources) and `target_ids` (batch, length), the
+    start token first; 0 is padding, after the last token. The output is float32 logits of each next
+    token, (batch, length, target_vocabulary_size). Compiled with a `TokenCrossentropy`, `fit` takes
+    the loss without them, by `zoo.layers.vocabulary`; other metrics are then of validation alone.
+
+    Args:
+        source_vocabulary_size: token ids of the source.
+        target_vocabulary_size: token ids of the target; None for one vocabulary and one table.
+        encoder_layers, decoder_layers: how many.
+        width: of the layers.
+        inner: width of their feed-forward part.
+        heads: of attention.
+        positions: `sinusoidal` or `rotary`.
+        activation: `relu`, `gelu` or `swiglu`.
+        dropout, attention_dropout, activation_dropout: shares dropped in training, 0 to 1.
+    """
+
+    def __init__(
+        self,
+        source_vocabulary_size: int,
+        target_vocabulary_size: int | None = None,
+        *,
+        encoder_layers: int = 4,
+        decoder_layers: int = 4,
+        width: int = 128,
+        inner: int = 256,
+        heads: int = 4,
+        positions: str = "sinusoidal",
+        activation: str = "relu",
+        dropout: float = 0.3,
+        attention_dropout: float = 0.0,
+        activation_dropout: float = 0.0,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(name=name, **kwargs)
+        self._config = {
+            "source_vocabulary_size": source_vocabulary_size,
+            "target_vocabulary_size": target_vocabulary_size,
+            "encoder_layers": encoder_layers,
+            "decoder_layers": decoder_layers,
+            "width": width,
+            "inner": inner,
+            "heads": heads,
+            "positions": positions,
+            "activation": activation,
+            "dropout": dropout,
+            "attention_dropout": attention_dropout,
+            "activation_dropout": activation_dropout,
+        }
+        self.width, self.heads, self.positions = width, heads, positions
+        self.rates = Dropout(dropout, attention_dropout, activation_dropout)
+        self.source_embedding = token_table(source_vocabulary_size, width, "source_embedding")
+        self.target_embedding = self.source_embedding
+        if target_vocabulary_size:
+            self.target_embedding = token_table(target_vocabulary_size, width, "target_embedding")
+        shape = (width, inner, heads, activation)
+        self.encoder_layers = [
+            EncoderLayer(*shape, name=f"encoder_{i}") for i in range(encoder_layers)
+        ]
+        self.encoder_norm = layer_norm("encoder_norm")
+        self.decoder_layers = [
+            DecoderLayer(*shape, name=f"decoder_{i}") for i in range(decoder_layers)
+        ]
+        self.decoder_norm = layer_norm("decoder_norm")
+        self.seed_generator = keras.random.SeedGenerator()
+        for layer in (*self.encoder_layers, *self.decoder_layers):
+            layer.build()
+        for norm in (self.encoder_norm, self.decoder_norm):
+            norm.build((None, width))
+        self.built = True
+
+    def call(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        rows, _ = self._run(inputs, bool(training))
+        if training and self._fused:
+            return {"vectors": rows}
+        table = tf.cast(self.target_embedding.embeddings.value, rows.dtype)
+        logits = tf.cast(tf.matmul(rows, table, transpose_b=True), tf.float32)
+        return tf.reshape(logits, [*_sizes(inputs["target_ids"]), table.shape[0]])
+
+    @property
+    def _fused(self) -> bool:
+        """Whether `call` leaves the last product of training to `compute_loss`."""
+        return self.compiled and isinstance(self.loss, TokenCrossentropy)
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> tf.Tensor:
+        if not isinstance(y_pred, dict):
+            return super().compute_loss(x, y, y_pred, sample_weight, training)
+        table = self.target_embedding.embeddings.value
+        tokens = tf.reshape(tf.cast(y, tf.int32), [-1])
+        nats = token_nats(y_pred["vectors"], table, tokens, self.loss.label_smoothing)
+        return self.loss.average(tf.reshape(nats, tf.shape(y)), y, sample_weight)
+
+    def compute_metrics(
+        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
+    ) -> dict[str, Any]:
+        if isinstance(y_pred, dict):
+            return {"loss": self._loss_tracker.result()}
+        return super().compute_metrics(x, y, y_pred, sample_weight)
+
+    def get_metrics_result(self) -> dict[str, Any]:
+        try:
+            return super().get_metrics_result()
+        except ValueError:  # no validation yet, so that the metrics have seen no logits to be built
+            return {}
+
+    def nats(self, inputs: Mapping[str, tf.Tensor], labels: tf.Tensor) -> tf.Tensor:
+        """The cross-entropy of each token of a reference, 0 on padding: float32 (batch, length).
+
+        Args:
+            inputs: the model's.
+            labels: int32 (batch, length), the tokens that follow `target_ids`.
+        """
+        rows, _ = self._run(inputs, False)
+        table = self.target_embedding.embeddings.value
+        nats = token_nats(rows, table, tf.reshape(labels, [-1]))
+        return tf.where(labels > 0, tf.reshape(nats, tf.shape(labels)), 0.0)
+
+    def for_serving(self) -> "Decoder":
+        """What answers; to be made anew when the model was trained further."""
+        return Decoder(self)
+
+    def attention(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """The weights of the last decoder layer's attention to the source, their mean over heads:
+        float32 (batch, length, sources)."""
+        return tf.reduce_mean(tf.cast(self._run(inputs, False)[1], tf.float32), axis=0)
+
+    def encode(self, source_ids: tf.Tensor, run: Pass) -> tuple[tf.Tensor, tf.Tensor]:
+        """What the encoder makes of sources: (batch * sources, width) in the compute dtype; and
+        what keeps attention from their padding, (batch, 1, sources).
+
+        Args:
+            source_ids: int32 (batch, sources).
+            run: how to compute.
+        """
+        shape = _sizes(source_ids)
+        bias = padding_bias(source_ids > 0, run.dtype)
+        stream = self._embed(source_ids, self.source_embedding, shape, run)
+        rotate = self._rotation(tf.range(shape[1]), run.dtype)
+        for layer in self.encoder_layers:
+            stream = layer.run(stream, bias, shape, rotate, run)
+        return stream.normalised(self.encoder_norm, run)[1], bias
+
+    def _run(
+        self, inputs: Mapping[str, tf.Tensor], training: bool
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """What logits are made of, (batch * length, width) in the compute dtype, and the weights of
+        the last layer's attention to the source."""
+        # Keras 3 averages ids over replicas, as floats, when it builds a model under a strategy.
+        source_ids = tf.cast(inputs["source_ids"], tf.int32)
+        target_ids = tf.cast(inputs["target_ids"], tf.int32)
+        dtype = tf.as_dtype(self.compute_dtype)
+        run = Pass(dtype)
+        if training:
+            run = Pass(dtype, self.rates, self.seed_generator.next(), training=True)
+        memory, source_bias = self.encode(source_ids, run)
+        shape = _sizes(target_ids)
+        stream = self._embed(target_ids, self.target_embedding, shape, run)
+        bias = causal_bias(shape[1], dtype)
+        rotate = self._rotation(tf.range(shape[1]), dtype)
+        sizes = (*shape, _sizes(source_ids)[1])
+        for layer in self.decoder_layers:
+            stream, weights = layer.run(stream, bias, memory, source_bias, sizes, rotate, run)
+        return stream.normalised(self.decoder_norm, run)[1], weights
+
+    def _embed(
+        self, ids: tf.Tensor, table: keras.layers.Embedding, shape: list[Size], run: Pass
+    ) -> Stream:
+        """Token vectors and their positions, as a stream of (batch * length, width)."""
+        x = tf.gather(table.embeddings.value, ids) * self.width**0.5
+        if self.positions == "sinusoidal":
+            x += sinusoids(self.width, tf.range(shape[1]))
+        x = tf.reshape(x, [-1, self.width])
+        keep = run.factors("residual", [shape[0] * shape[1], self.width])
+        return Stream(x if keep is None else x * tf.cast(keep, tf.float32))
+
+    def _rotation(self, positions: tf.Tensor, dtype: tf.DType) -> Rotation | None:
+        if self.positions != "rotary":
+            return None
+        return rotation(self.width // self.heads, positions, dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), **self._config}
+
+
+class Decoder(tf.Module):
+    """Sources in, answers out, as a graph: the encoder of a `Translator`, and a copy of its decoder
+    that is fed token by token."""
+
+    def __init__(self, model: Translator) -> None:
+        super().__init__(name="translator")
+        # A closure, not an attribute, of which tf.Module would save the whole Keras model.
+        self._encode = lambda source_ids: model.encode(source_ids, Pass(tf.float32))[0]
+        self._steps = IncrementalDecoder(
+            model.decoder_layers,
+            model.decoder_norm,
+            model.target_embedding.embeddings.value,
+            rotary=model.positions == "rotary",
+        )
+
+    def update(self) -> None:
+        """Takes the model's weights as they are now."""
+        self._steps.update()
+
+    def __call__(
+        self,
+        source_ids: tf.Tensor,
+        limits: tf.Tensor,
+        strategy: Strategy,
+        *,
+        start: int,
+        end: int,
+        prefix: tf.Tensor | None = None,
+    ) -> Decoded:
+        """Decodes sources.
+
+        Args:
+            source_ids: int32 (batch, sources), 0 on padding.
+            limits: int32 (batch,), tokens of each answer at most, its end counted.
+            strategy, start, end, prefix: as `zoo.layers.decoding.decode` takes them.
+        """
+        rows = self._encode(source_ids)
+        memory = self._steps.memory(rows, source_ids > 0)
+        capacity = tf.reduce_max(limits)
+        return decode(
+            self._steps.step(memory, strategy.width, capacity),
+            self._steps.caches(tf.shape(source_ids)[0], strategy.width, capacity),
+            limits,
+            strategy,
+            start=start,
+            end=end,
+            prefix=prefix,
+            source_mask=memory.mask,
+            capacity=capacity,
+        )
+
+
+def translator(
+    config: TranslatorConfig,
+    source_vocabulary_size: int,
+    target_vocabulary_size: int | None = None,
+) -> Translator:
+    """Builds the model that `config` describes, under Keras' global dtype policy.
+
+    Args:
+        config: its size and options.
+        source_vocabulary_size: token ids of the source.
+        target_vocabulary_size: token ids of the target; None for one vocabulary of both.
+    """
+    encoder_layers, decoder_layers, width, inner, heads = config.shape
+    return Translator(
+        source_vocabulary_size,
+        target_vocabulary_size,
+        encoder_layers=encoder_layers,
+        decoder_layers=decoder_layers,
+        width=width,
+        inner=inner,
+        heads=heads,
+        positions=config.positions,
+        activation=config.activation,
+        dropout=config.dropout,
+        attention_dropout=config.attention_dropout,
+        activation_dropout=config.activation_dropout,
+    )
+
+
+def _sizes(x: tf.Tensor) -> list[Size]:
+    """The shape of `x` as ints where it is known and scalar tensors elsewhere."""
+    dynamic = tf.shape(x)
+    return [dynamic[i] if size is None else size for i, size in enumerate(x.shape)]
