@@ -223,6 +223,10 @@ class ParallelTexts(Tables):
     """Training pairs with a longer side than this are left out: mostly texts that were not split
     into sentences. 0 keeps all pairs."""
 
+    too_long: Literal["truncate", "drop"] = "truncate"
+    """What to do with training pairs of which a side has more subwords than `--model.max_length`:
+    cut that side, or leave them out. They are counted."""
+
     deduplicate: bool = True
     """Whether to leave out training pairs that occurred before. The same text with another
     translation is another pair."""

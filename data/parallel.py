@@ -49,8 +49,9 @@ from data.tmx import TmxTable, is_tmx
 
 if TYPE_CHECKING:  # for TensorFlow takes seconds to import
     from data.preprocessing import Preprocessor
+    from data.subwords import TranslationPreprocessor
 
-__all__ = ["ParallelSource"]
+__all__ = ["ParallelSource", "shortened"]
 
 
 class ParallelSource:
@@ -256,6 +257,29 @@ class ParallelSource:
 
     def _columns(self) -> tuple[str, str]:
         return self._options.source_column, self._options.target_column
+
+
+def shortened(
+    splits: Splits, preprocessor: "TranslationPreprocessor", options: ParallelTexts
+) -> Splits:
+    """The splits without the training pairs that are too long, if those are to be dropped; in any
+    case they are counted."""
+    train = splits.train
+    assert isinstance(train, Records)
+    long = preprocessor.too_long(train.columns)
+    if not long.any():
+        return splits
+    count = int(long.sum())
+    if options.too_long == "truncate":
+        facts = {"pairs truncated": count}
+    elif count == len(train):
+        raise DataError(
+            f"{train.source}: every pair has more subwords than --model.max_length; raise it, or "
+            "give --data.too_long truncate"
+        )
+    else:
+        train, facts = train.take(~long), {"pairs of too many subwords": count}
+    return replace(splits, train=replace(train, facts=train.facts | facts))
 
 
 @dataclass(frozen=True)

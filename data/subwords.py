@@ -151,6 +151,23 @@ class TranslationPreprocessor(Preprocessor):
         """
         return self._target.detokenize(tf.RaggedTensor.from_tensor(ids, lengths=lengths))
 
+    def too_long(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Which records lose pieces of a side to the greatest length: bool (records,)."""
+        limits = {"text": self.max_source_length, "reference": self.max_target_length}
+        long = np.zeros(len(columns["text"]), bool)
+        for name, limit in limits.items():
+            if name not in columns:
+                continue
+            # A text has no more pieces than bytes, beside a blank before it and END.
+            texts = columns[name]
+            some = [row for row, text in enumerate(texts) if len(text.encode()) > limit - 2]
+            for rows in np.array_split(some, max(len(some) // 4096, 1)):
+                if len(rows):
+                    tokenizer = self._source if name == "text" else self._target
+                    ids = tokenizer.tokenize(self._cased(tf.constant(texts[rows])))
+                    long[rows] |= (ids.row_lengths() > limit).numpy()
+        return long
+
     def pieces(self, text: str, side: Side = "source") -> list[str]:
         """The pieces that a text is encoded as, END included, for people to read; not for a
         graph."""
@@ -174,12 +191,13 @@ class TranslationPreprocessor(Preprocessor):
             write_lines(folder / "source_vocabulary.txt", self.source_vocabulary)
             write_lines(folder / "target_vocabulary.txt", self.target_vocabulary)
 
+    def _cased(self, texts: tf.Tensor) -> tf.Tensor:
+        return tf.strings.lower(texts, encoding="utf-8") if self.lowercase else texts
+
     def _ids(self, texts: tf.Tensor, side: Side) -> tf.RaggedTensor:
         """Ragged int32 (batch, None), each row with END at its end, also where it was cut."""
-        if self.lowercase:
-            texts = tf.strings.lower(texts, encoding="utf-8")
         source = side == "source"
-        ids = (self._source if source else self._target).tokenize(texts)
+        ids = (self._source if source else self._target).tokenize(self._cased(texts))
         ids = ids[:, : self.max_source_length if source else self.max_target_length]
         last = ids.row_limits()[:, tf.newaxis] - 1
         ends = tf.fill(tf.shape(last)[:1], END)

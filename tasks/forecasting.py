@@ -48,7 +48,7 @@ class Forecasting(Task[TimeSeries, ForecasterConfig]):
         sample = str(SAMPLES / "co2.csv")
         return WindowSource(data, config.window, config.horizon, sample)
 
-    def preprocessor(self, config: ForecasterConfig, records):
+    def preprocessor(self, config: ForecasterConfig, records, data: TimeSeries):
         from data.forecasting import fit_forecast_preprocessor
 
         return fit_forecast_preprocessor(

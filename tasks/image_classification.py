@@ -154,7 +154,7 @@ class ImageClassification(Task[Data, CnnConfig]):
         }
         return TableSource(data, fields, str(self.sample))
 
-    def preprocessor(self, config: CnnConfig, records):
+    def preprocessor(self, config: CnnConfig, records, data: Data):
         from data.images import LARGE, fit_image_preprocessor
         from data.tables import label_counts
 

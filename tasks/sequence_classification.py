@@ -74,7 +74,7 @@ class SequenceClassification(Task[Data, SequenceClassifierConfig]):
         }
         return TableSource(data, fields, str(self.sample))
 
-    def preprocessor(self, config: SequenceClassifierConfig, records):
+    def preprocessor(self, config: SequenceClassifierConfig, records, data: Data):
         from data.sequences import NumberPreprocessor, TokenPreprocessor, learn_tokens
         from data.tables import label_counts
 

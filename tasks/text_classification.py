@@ -43,7 +43,7 @@ class TextClassification(Task[Data, BertClassifierConfig]):
         fields["label"] = Field(data.label_column, "label", option="--data.label_column")
         return TableSource(data, fields, str(self.sample))
 
-    def preprocessor(self, config: BertClassifierConfig, records):
+    def preprocessor(self, config: BertClassifierConfig, records, data: Data):
         from data.tables import label_counts
         from data.text import BertPreprocessor, learn_vocabulary, read_vocabulary
         from zoo.presets import load_vocabulary

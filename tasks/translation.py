@@ -43,18 +43,23 @@ class Translation(Task[Data, TranslatorConfig]):
 
         return ParallelSource(data)
 
-    def preprocessor(self, config: TranslatorConfig, records):
+    def preprocessor(self, config: TranslatorConfig, records, data: Data):
         from data.subwords import TranslationPreprocessor, learn_subwords
 
         texts, references = (records.columns[name] for name in ("text", "reference"))
-        options = {
-            "kind": config.subwords,
-            "byte_fallback": config.byte_fallback,
-            "user_symbols": config.user_symbols,
-            "lowercase": config.lowercase,
-        }
+        tag = [data.back_translation_tag] if data.back_translated else []
         sides = [[*texts, *references]] if config.joint else [texts, references]
-        models = [learn_subwords(side, config.vocabulary_size, **options) for side in sides]
+        models = [
+            learn_subwords(
+                side,
+                config.vocabulary_size,
+                kind=config.subwords,
+                byte_fallback=config.byte_fallback,
+                user_symbols=[*config.user_symbols, *tag],
+                lowercase=config.lowercase,
+            )
+            for side in sides
+        ]
         return TranslationPreprocessor(
             *models,
             max_source_length=config.max_length,
@@ -62,21 +67,36 @@ class Translation(Task[Data, TranslatorConfig]):
             lowercase=config.lowercase,
         )
 
+    def fitted(self, splits, preprocessor, data: Data):
+        from data.parallel import shortened
+
+        return shortened(splits, preprocessor, data)
+
     def model(self, config: TranslatorConfig, preprocessor):
         from zoo.translator import translator
 
-        target = None if preprocessor.joint else preprocessor.target_vocabulary_size
-        return translator(config, preprocessor.source_vocabulary_size, target)
+        return translator(config, **preprocessor.sizes)
 
     def objective(self, train, preprocessor):
         from tasks.engine.objectives import translation_objective
 
         return translation_objective(train)
 
+    def callbacks(self, preprocessor, splits, config, logs):
+        from tasks.engine.translation import SampleTranslations
+
+        records = splits.validation or splits.train
+        return [SampleTranslations(preprocessor, records, config.decode, logs)]
+
     def answers(self, model, preprocessor, records, config):
         from tasks.engine.translation import translate_records
 
         return translate_records(model, preprocessor, records, config.decode)
+
+    def pictures(self, model, preprocessor, truth, outputs, records):
+        from tasks.engine.translation import attention_pictures
+
+        return attention_pictures(model, preprocessor, outputs, records)
 
     def signatures(self, model, preprocessor, assets, config):
         from tasks.engine.translation_signatures import TranslationSignatures

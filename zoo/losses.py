@@ -71,9 +71,10 @@ class TokenCrossentropy(keras.losses.Loss):
     (batch, length, vocabulary); it returns float32 (batch, length), in nats, 0 for padding. Their
     mean is that over the tokens that are no padding. On several replicas, what is the mean over
     all replicas' tokens is the mean of the replicas' means, which is what Keras takes: a replica
-    with fewer tokens counts for less. It is not for XLA on CPUs: compile a model that it trains
-    with `jit_compile=False`. Weights of records, (batch,), or of tokens multiply the
+    with fewer tokens counts for less. Weights of records, (batch,), or of tokens multiply the
     losses, but not the number of tokens that these are divided by.
+
+    It is not for XLA on CPUs: compile a model that it trains with `jit_compile=False`.
     """
 
     def __init__(self, label_smoothing: float = 0.0, name: str = "crossentropy", **kwargs) -> None:
@@ -99,7 +100,8 @@ class TokenCrossentropy(keras.losses.Loss):
         losses = nats * self._shares(y_true)
         if sample_weight is not None:
             losses *= _to_rank(tf.cast(sample_weight, tf.float32), 2)
-        return tf.reduce_mean(losses)
+        # As Keras divides, since gradients are summed over replicas.
+        return tf.reduce_mean(losses) / tf.distribute.get_strategy().num_replicas_in_sync
 
     def _shares(self, y_true):
         """What to multiply tokens' losses by, so that their mean is that over real tokens."""

@@ -11,7 +11,6 @@ import keras
 import tensorflow as tf
 
 from zoo.configs import TranslatorConfig
-from zoo.layers.attention import Size
 from zoo.layers.decoding import Decoded, Strategy, decode
 from zoo.layers.incremental import IncrementalDecoder
 from zoo.layers.transformer import (
@@ -20,12 +19,14 @@ from zoo.layers.transformer import (
     EncoderLayer,
     Pass,
     Rotation,
+    Shape,
     Stream,
     causal_bias,
     layer_norm,
     padding_bias,
     rotation,
     sinusoids,
+    sizes,
     token_table,
 )
 from zoo.layers.vocabulary import token_nats
@@ -115,7 +116,7 @@ class Translator(keras.Model):
             return {"vectors": rows}
         table = tf.cast(self.target_embedding.embeddings.value, rows.dtype)
         logits = tf.cast(tf.matmul(rows, table, transpose_b=True), tf.float32)
-        return tf.reshape(logits, [*_sizes(inputs["target_ids"]), table.shape[0]])
+        return tf.reshape(logits, [*_shape(inputs["target_ids"]), table.shape[0]])
 
     @property
     def _fused(self) -> bool:
@@ -179,7 +180,7 @@ class Translator(keras.Model):
             source_ids: int32 (batch, sources).
             run: how to compute.
         """
-        shape = _sizes(source_ids)
+        shape = _shape(source_ids)
         bias = padding_bias(source_ids > 0, run.dtype)
         stream = self._embed(source_ids, self.source_embedding, shape, run)
         rotate = self._rotation(tf.range(shape[1]), run.dtype)
@@ -187,9 +188,7 @@ class Translator(keras.Model):
             stream = layer.run(stream, bias, shape, rotate, run)
         return stream.normalised(self.encoder_norm, run)[1], bias
 
-    def _run(
-        self, inputs: Mapping[str, tf.Tensor], training: bool
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def _run(self, inputs: Mapping[str, tf.Tensor], training: bool) -> tuple[tf.Tensor, tf.Tensor]:
         """What logits are made of, (batch * length, width) in the compute dtype, and the weights of
         the last layer's attention to the source."""
         # Keras 3 averages ids over replicas, as floats, when it builds a model under a strategy.
@@ -200,17 +199,17 @@ class Translator(keras.Model):
         if training:
             run = Pass(dtype, self.rates, self.seed_generator.next(), training=True)
         memory, source_bias = self.encode(source_ids, run)
-        shape = _sizes(target_ids)
+        shape = _shape(target_ids)
         stream = self._embed(target_ids, self.target_embedding, shape, run)
         bias = causal_bias(shape[1], dtype)
         rotate = self._rotation(tf.range(shape[1]), dtype)
-        sizes = (*shape, _sizes(source_ids)[1])
+        spans = (*shape, _shape(source_ids)[1])
         for layer in self.decoder_layers:
-            stream, weights = layer.run(stream, bias, memory, source_bias, sizes, rotate, run)
+            stream, weights = layer.run(stream, bias, memory, source_bias, spans, rotate, run)
         return stream.normalised(self.decoder_norm, run)[1], weights
 
     def _embed(
-        self, ids: tf.Tensor, table: keras.layers.Embedding, shape: list[Size], run: Pass
+        self, ids: tf.Tensor, table: keras.layers.Embedding, shape: Shape, run: Pass
     ) -> Stream:
         """Token vectors and their positions, as a stream of (batch * length, width)."""
         x = tf.gather(table.embeddings.value, ids) * self.width**0.5
@@ -310,7 +309,7 @@ def translator(
     )
 
 
-def _sizes(x: tf.Tensor) -> list[Size]:
-    """The shape of `x` as ints where it is known and scalar tensors elsewhere."""
-    dynamic = tf.shape(x)
-    return [dynamic[i] if size is None else size for i, size in enumerate(x.shape)]
+def _shape(ids: tf.Tensor) -> Shape:
+    """Batch and length, as ints where they are known and scalar tensors elsewhere."""
+    batch, length = sizes(ids)
+    return batch, length

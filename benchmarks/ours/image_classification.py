@@ -74,7 +74,7 @@ def feeding(arguments: argparse.Namespace) -> None:
         **{key.removeprefix("data."): value for key, value in RECIPE.items() if "data." in key},
     )
     splits: Splits = task.source(data, CnnConfig()).splits(seed=0)
-    preprocessor = task.preprocessor(CnnConfig(preset="airbench"), splits.train)
+    preprocessor = task.preprocessor(CnnConfig(preset="airbench"), splits.train, data)
     augmentation = task.augmentation(data, preprocessor)
     train = _train()
     epochs = training_batches(splits.train, preprocessor, train, augmentation=augmentation)

@@ -94,7 +94,8 @@ def export(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         preprocessor.save(Path(folder))
         assets = sorted(Path(folder).glob("vocabulary*.txt"))
-        signatures = task.signatures(task.model(config, preprocessor), preprocessor, assets)
+        model = task.model(config, preprocessor)
+        signatures = task.signatures(model, preprocessor, assets, None)
         version = engine.export(
             signatures,
             signatures.functions(),
@@ -128,10 +129,10 @@ def latency(arguments: argparse.Namespace) -> None:
 def _prepared(arguments: argparse.Namespace) -> tuple[Any, BertClassifierConfig, Any, Any]:
     """The task, its model's config, the training records, and the preprocessor fitted on them."""
     task = TextClassification()
-    columns = {"text_column": arguments.text_column, "label_column": arguments.label_column}
-    records = task.source(Data(**columns), BertClassifierConfig()).read(arguments.train)
+    data = Data(text_column=arguments.text_column, label_column=arguments.label_column)
+    records = task.source(data, BertClassifierConfig()).read(arguments.train)
     config = BertClassifierConfig(preset=arguments.weights)
-    return task, config, records, task.preprocessor(config, records)
+    return task, config, records, task.preprocessor(config, records, data)
 
 
 def _report(**figures: Any) -> None:

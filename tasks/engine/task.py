@@ -139,7 +139,7 @@ class Task(Generic[Data, Model]):
         """1. Which records are read, and what a bad one is."""
         raise NotImplementedError
 
-    def preprocessor(self, config: Model, records: "AnyRecords") -> "Preprocessor":
+    def preprocessor(self, config: Model, records: "AnyRecords", data: Data) -> "Preprocessor":
         """2. How records become tensors; fitted on the training records, then frozen."""
         raise NotImplementedError
 
@@ -167,7 +167,7 @@ class Task(Generic[Data, Model]):
         return ()
 
     def answers(
-        self, model: "keras.Model", preprocessor: "Preprocessor", records: "Judged", config: Config
+        self, model: "keras.Model", preprocessor: "Preprocessor", records: Any, config: Config
     ) -> "np.ndarray | None":
         """The outputs to judge, a row a record, where they are not `model.predict`'s."""
         return None

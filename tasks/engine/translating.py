@@ -6,6 +6,7 @@
 It is what evaluation, the samples of each epoch and the exported SavedModel have in common.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -81,6 +82,11 @@ class TextTranslator(tf.Module):
         ids = tf.reshape(answers.tokens, [-1, tf.shape(answers.tokens)[2]])
         texts = self.preprocessor.detokenize(ids, tf.reshape(answers.lengths, [-1]))
         return Translations(tf.reshape(texts, shape), answers.scores, answers.lengths)
+
+    def function(self) -> Callable[[tf.Tensor], Translations]:
+        """`__call__` with the usual options, compiled once for batches of any size."""
+        text = tf.TensorSpec([None], tf.string)
+        return tf.function(lambda text: self(text), [text], autograph=False)
 
     def _prefix(self, texts: tf.Tensor) -> tf.Tensor:
         """The tokens of what translations begin with, padded with -1."""

@@ -8,7 +8,7 @@ record; the `records` have the sources as their `text`.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,11 @@ from data.subwords import TranslationPreprocessor
 from tasks.engine import markdown
 from tasks.engine.errors import UsageError
 from tasks.engine.translating import TextTranslator
-from tasks.engine.translation_pictures import bleu_by_length_picture, scores_picture
+from tasks.engine.translation_pictures import (
+    attention_figure,
+    bleu_by_length_picture,
+    scores_picture,
+)
 from zoo.configs import Decoding
 from zoo.translator import Translator
 
@@ -173,30 +177,39 @@ class SampleTranslations(keras.callbacks.Callback):
     files that are written to in one run at once.
 
     Args:
-        translate: gives texts' translations, by the model as it is.
-        sources: the sentences.
-        references: what each should be translated as.
+        preprocessor: the model's.
+        records: which some are taken of, evenly.
+        decoding: how they are translated.
         logs: the folder of all logs.
+        count: how many.
     """
 
     def __init__(
         self,
-        translate: Callable[[list[str]], list[str]],
-        sources: Sequence[str],
-        references: Sequence[str],
+        preprocessor: TranslationPreprocessor,
+        records: Records,
+        decoding: Decoding,
         logs: Path,
+        count: int = 8,
     ) -> None:
         super().__init__()
-        self._translate = translate
-        self._sources = list(sources)
-        self._references = list(references)
+        some = records.take(evenly(len(records), count))
+        self._sources = _sources(some)
+        self._references = [str(text) for text in some.columns["reference"]]
+        self._preprocessor, self._decoding = preprocessor, decoding
         self._logs = logs
+        self._translator: TextTranslator | None = None
         self._writer: tf.summary.SummaryWriter | None = None
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        translations = self._translate(self._sources)
+        if self._translator is None:
+            self._translator = TextTranslator(self.model, self._preprocessor, self._decoding)
+            self._translate = self._translator.function()
+        self._translator.update()
         if self._writer is None:
             self._writer = tf.summary.create_file_writer(str(self._logs / "translations"))
+        answers = self._translate(tf.constant(self._sources)).texts[:, 0].numpy()
+        translations = [answer.decode() for answer in answers]
         rows = zip(self._sources, self._references, translations, strict=True)
         with self._writer.as_default():
             tf.summary.text("translations", _table(rows), epoch)
@@ -206,6 +219,34 @@ class SampleTranslations(keras.callbacks.Callback):
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+
+def attention_pictures(
+    model: Translator,
+    preprocessor: TranslationPreprocessor,
+    outputs: np.ndarray,
+    records: Records,
+    count: int = 3,
+) -> dict[str, Figure]:
+    """Where the last decoder layer looked in the source as it wrote some of the translations: of
+    the sentences of middle length, evenly picked."""
+    order = np.argsort([len(text) for text in _sources(records)], kind="stable")
+    middle = order[len(order) // 3 : len(order) - len(order) // 3]
+    figures: dict[str, Figure] = {}
+    for row in middle[evenly(len(middle), count)]:
+        source, translation = records.columns["text"][row], outputs["translation"][row]
+        texts = {"text": [source], "reference": [translation]}
+        inputs = preprocessor({name: tf.constant(text) for name, text in texts.items()})
+        weights = model.attention(inputs).numpy()[0]
+        pieces = preprocessor.pieces(source), preprocessor.pieces(translation, "target")
+        name = f"attention_{len(figures) + 1}"
+        figures[name] = attention_figure(*pieces, weights[:, : len(pieces[0])])
+    return figures
+
+
+def evenly(total: int, count: int) -> np.ndarray:
+    """Positions of at most `count` of so many things, evenly spread."""
+    return np.unique(np.linspace(0, total - 1, min(count, total)).astype(int))
 
 
 _HEADER = ("source", "reference", "translation")
@@ -252,11 +293,7 @@ def translate_records(
     `TRANSLATIONS`."""
     found = np.zeros(len(records), TRANSLATIONS)
     translator = TextTranslator(model, preprocessor, decoding)
-    translate = tf.function(
-        translator.__call__,
-        input_signature=[tf.TensorSpec([None], tf.string)],
-        autograph=False,
-    )
+    translate = translator.function()
     translate(tf.constant([""]))  # so that tracing does not count
     texts = records.columns["text"]
     order = np.argsort([len(text) for text in texts], kind="stable")

@@ -1,7 +1,10 @@
 """What a served translator can be asked: raw texts in, translations out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import tensorflow as tf
 from tensorflow.types.experimental import ConcreteFunction
@@ -11,7 +14,20 @@ from tasks.engine.translating import TextTranslator, greedy
 from zoo.configs import Decoding
 from zoo.translator import Translator
 
-_TEXT = tf.TensorSpec([None], tf.string, "text")
+_SAMPLED = {
+    "temperature": tf.float32,
+    "top_k": tf.int32,
+    "top_p": tf.float32,
+    "seed": tf.int64,
+}
+_SEARCHED = {
+    "beam_width": tf.int32,
+    "length_penalty": tf.float32,
+    "coverage_penalty": tf.float32,
+    "repetition_penalty": tf.float32,
+    "max_ratio": tf.float32,
+    "max_extra": tf.int32,
+}
 
 
 class TranslationSignatures(tf.Module):
@@ -23,6 +39,14 @@ class TranslationSignatures(tf.Module):
       [B]), by the options of `--decode.*` that the model was exported with.
     - `greedy`: the same by the likeliest token at each step, which is several times as fast.
     - `nbest`: `text` -> `translations` (string, [B, N]) and `scores` (float32, [B, N]), best first.
+    - `prefixed`: `text` and `prefix` (string, [B]), how each translation begins, or empty ->
+      `translation` and `score`.
+    - `sample`: `text`, `temperature` (float32, [B]; 0 takes the likeliest token), `top_k` (int32,
+      [B]; 0 for all tokens), `top_p` (float32, [B]; 1 for all) and `seed` (int64, [B]) ->
+      `translation` and `score`, its log-probability. The same row is answered the same.
+    - `search`: `text`, and for the whole batch, without a dimension, `beam_width`, `max_extra`
+      (int32), `length_penalty`, `coverage_penalty`, `repetition_penalty` and `max_ratio` (float32)
+      -> `translation` and `score`. To be asked in columns, and not through server-side batching.
     """
 
     def __init__(
@@ -41,22 +65,48 @@ class TranslationSignatures(tf.Module):
         decoding = self._translate.decoding
         n_best = min(decoding.n_best, decoding.beam_width)
 
-        def best(text: tf.Tensor, options: Decoding) -> dict[str, tf.Tensor]:
-            found = self._translate(text, options)
+        def best(text: tf.Tensor, options: Any, **more: Any) -> dict[str, tf.Tensor]:
+            found = self._translate(text, options, **more)
             return {"translation": found.texts[:, 0], "score": found.scores[:, 0]}
 
         def several(*, text: tf.Tensor) -> dict[str, tf.Tensor]:
             found = self._translate(text, n_best=n_best)
             return {"translations": found.texts, "scores": found.scores}
 
-        answers = {
-            "serving_default": lambda *, text: best(text, decoding),
-            "greedy": lambda *, text: best(text, greedy(decoding)),
-            "nbest": several,
+        def changed(options: dict[str, tf.Tensor]) -> SimpleNamespace:
+            """The options, some of them tensors; a server may warm up with zeros."""
+            for name in options.keys() & {"beam_width", "max_extra", "repetition_penalty"}:
+                options[name] = tf.maximum(options[name], 1)
+            if "top_p" in options:
+                options["top_p"] = tf.where(options["top_p"] > 0, options["top_p"], 1.0)
+            return SimpleNamespace(**asdict(decoding) | options)
+
+        def sample(*, text: tf.Tensor, **options: tf.Tensor) -> dict[str, tf.Tensor]:
+            return best(text, changed(options))
+
+        def search(*, text: tf.Tensor, **options: tf.Tensor) -> dict[str, tf.Tensor]:
+            return best(text, changed({"temperature": 0.0, **options}))
+
+        answers: dict[str, tuple[Callable, dict[str, tf.DType]]] = {
+            "serving_default": (lambda *, text: best(text, decoding), {}),
+            "greedy": (lambda *, text: best(text, greedy(decoding)), {}),
+            "nbest": (several, {}),
+            "prefixed": (
+                lambda *, text, prefix: best(text, decoding, prefix=prefix),
+                {"prefix": tf.string},
+            ),
+            "sample": (sample, _SAMPLED),
+            "search": (search, _SEARCHED),
         }
         functions = {
-            name: tf.function(answer, autograph=False).get_concrete_function(text=_TEXT)
-            for name, answer in answers.items()
+            name: tf.function(answer, autograph=False).get_concrete_function(
+                text=tf.TensorSpec([None], tf.string, "text"),
+                **{
+                    key: tf.TensorSpec([] if name == "search" else [None], dtype, key)
+                    for key, dtype in options.items()
+                },
+            )
+            for name, (answer, options) in answers.items()
         }
         self._variables = functions["serving_default"].variables
         return functions

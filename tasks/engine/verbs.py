@@ -70,7 +70,7 @@ def train(task: Task, config: Config) -> None:
         "task": task.name,
         "parameters": part.parameters,
         "train": part.figures,
-        "data": splits.train.facts,
+        "data": part.facts,
         "environment": environment(precision, strategy),
     }
     judged = {"validation": splits.validation, "test": splits.test}
@@ -92,6 +92,7 @@ class _Trained:
     objective: Objective
     parameters: int
     figures: dict[str, Any]
+    facts: dict[str, Any]  # about the training data
 
 
 def _train_part(
@@ -109,8 +110,11 @@ def _train_part(
     if resuming and (run.assets / "preprocessor.json").exists():
         preprocessor = Preprocessor.load(run.assets)
     else:
-        preprocessor = task.preprocessor(config.model, splits.train)
+        preprocessor = task.preprocessor(config.model, splits.train, config.data)
+    known = splits.train.facts
     splits = task.fitted(splits, preprocessor, config.data)
+    if facts := {name: value for name, value in splits.train.facts.items() if name not in known}:
+        _say("", ", ".join(f"{name} {value}" for name, value in facts.items()))
     augmentation = task.augmentation(config.data, preprocessor)
     with strategy.scope():
         model = task.model(config.model, preprocessor)
@@ -164,7 +168,8 @@ def _train_part(
     if averaged := run.averaged():
         figures["averaged"] = averaged
     parameters = model.count_params()
-    return _Trained(_load_model(run), preprocessor, objective, parameters, figures)
+    facts = splits.train.facts
+    return _Trained(_load_model(run), preprocessor, objective, parameters, figures, facts)
 
 
 def _backtest(
@@ -272,7 +277,7 @@ def evaluate_run(task: Task, config: Config) -> None:
     source = task.source(config.data, config.model)
     records = source.read(config.data.test, preprocessor)
     objective = task.objective(config.train, preprocessor)
-    trained = _Trained(model, preprocessor, objective, model.count_params(), {})
+    trained = _Trained(model, preprocessor, objective, model.count_params(), {}, {})
     metrics = run.metrics() | {"task": task.name, "parameters": trained.parameters}
     _judge(task, run, trained, {"test": records}, metrics, config, run.history())
 

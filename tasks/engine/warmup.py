@@ -33,11 +33,11 @@ def write_warmup(
         signatures: The functions to warm up by name, `serving_default` among them.
         requests: Raw requests to `serving_default`. Their rows are put together and, repeated or
             cut, make up each batch. A signature whose only input is `inputs` gets the rows as
-            serialized `tf.train.Example`s; one that takes other numbers, of a known shape, gets
-            zeros.
+            serialized `tf.train.Example`s; one that takes others, of a known shape, gets zeros
+            and empty texts.
 
     Raises:
-        ValueError: a signature has other texts than the requests.
+        ValueError: a signature has an input that requests lack, of an unknown shape.
     """
     path = saved_model / WARMUP_FILE
     path.parent.mkdir(exist_ok=True)
@@ -80,9 +80,15 @@ def _prediction_log(
         request = {"inputs": np.array(list(_examples(request)), dtype=object)}
     rows = len(next(iter(request.values())))
     other = {name: spec for name, spec in specs.items() if name not in request}
-    if any(spec.dtype == tf.string or None in spec.shape[1:] for spec in other.values()):
+    if any(None in spec.shape[1:] for spec in other.values()):
         raise ValueError(f"the requests lack inputs of {signature}: {', '.join(specs)}")
-    zeros = {name: np.zeros([rows, *spec.shape[1:]]) for name, spec in other.items()}
+    zeros = {
+        name: np.full(
+            [rows, *spec.shape[1:]] if spec.shape.rank else [],
+            "" if spec.dtype == tf.string else 0,
+        )
+        for name, spec in other.items()
+    }
     request = {**request, **zeros}
     log = prediction_log_pb2.PredictionLog()
     predict = log.predict_log.request

@@ -503,7 +503,7 @@ def test_equal_extensions_are_ordered_by_hypothesis_and_token(vocabulary):
 
 
 def test_a_better_neighbour_is_no_help_to_one_of_equal_tokens():
-    logits = np.full(90, -9.0)
+    logits = np.full(90, -9.0, "float32")
     logits[[85, 86, 10]] = 2, 1, 1
     assert answers_of(fixed(*logits), [2], BeamSearch(2, 2)) == [[[85], [10]]]
 

@@ -137,6 +137,26 @@ def test_replicas_with_unlike_many_tokens_train_as_one():
         np.testing.assert_allclose(ours, expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("weights", [None, np.array([1, 0, 2, 0.5], np.float32)])
+def test_the_average_of_cross_entropies_is_the_loss_on_each_replica(weights):
+    loss = TokenCrossentropy()
+    each = SmoothedCrossentropy(reduction=None)(TOKENS, TOKEN_LOGITS)
+
+    def both(part):
+        some = weights if weights is None else tf.gather(weights, part)
+        tokens = tf.gather(TOKENS, part)
+        average = loss.average(tf.gather(each, part), tokens, some)
+        return average, loss(tokens, tf.gather(TOKEN_LOGITS, part), some)
+
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    halves = strategy.experimental_distribute_values_from_function(
+        lambda context: tf.range(2) + 2 * context.replica_id_in_sync_group
+    )
+    for ours, expected in (both(tf.range(4)), tf.function(strategy.run)(both, (halves,))):
+        of_replicas = strategy.experimental_local_results
+        np.testing.assert_allclose(of_replicas(ours), of_replicas(expected), rtol=1e-6)
+
+
 def test_perplexity_is_of_all_tokens_of_all_batches():
     metric = Perplexity()
     for part in (slice(0, 1), slice(1, 4)):  # batches with unlike many tokens

@@ -69,6 +69,11 @@ class Strategy(Protocol):
     `ancestors` int32 (batch, width, capacity), as a `Step` takes them.
     """
 
+    @property
+    def width(self) -> int | tf.Tensor:
+        """Hypotheses a row."""
+        ...
+
     def initialize(self, request: Request) -> Any: ...
 
     def unfinished(self, state: Any) -> tf.Tensor: ...
@@ -413,8 +418,8 @@ class BeamSearch:
     A row is done, and changes no more, once no hypothesis alive could still get a better score than
     the worst of `n_best` finished ones.
 
-    Equal extensions are ordered by their hypothesis, then by their logits, then by their tokens,
-    lowest first; of answers with equal scores, the one that finished first comes first.
+    Of equally probable extensions the best hypothesis' comes first, then the lowest token; of
+    answers with equal scores, the one that finished first.
     """
 
     width: int | tf.Tensor = 5  # hypotheses, from 1
@@ -476,7 +481,7 @@ class BeamSearch:
             request.source_mask,
         )
         log_probs, best = tf.math.top_k(tf.where(ends, -math.inf, totals), self.width)
-        # Log-probabilities only fall, and no penalty helps, but that of the greatest length.
+        # Log-probabilities and coverage only take away; the greatest length takes least.
         bound = _by_length(log_probs[:, 0], request.limits, self.length_penalty)
         done = bound <= finished.scores[:, -1]
         tokens = tf.gather(tokens, best, batch_dims=1)

@@ -18,6 +18,8 @@ from zoo.layers.attention import Size, cross_attention, self_attention
 EPSILON = 1e-6  # of the variance in layer norms
 
 Pair = tuple[tf.Tensor, tf.Tensor]
+Shape = tuple[Size, Size]  # batch and length
+Spans = tuple[Size, Size, Size]  # batch, length and sources
 
 
 class Dropout(NamedTuple):
@@ -74,7 +76,7 @@ class Stream(NamedTuple):
 
     def normalised(self, norm: keras.layers.LayerNormalization, run: Pass) -> Pair:
         """The stream with all added to it, and its layer norm in the compute dtype."""
-        keep = None if self.y is None else run.factors("residual", list(_sizes(self.y)))
+        keep = None if self.y is None else run.factors("residual", list(sizes(self.y)))
         gamma, beta = norm.gamma.value, norm.beta.value
         return fused.add_norm(self.x, self.y, keep, gamma, beta, norm.epsilon, run.dtype)
 
@@ -115,7 +117,7 @@ class TransformerLayer(keras.layers.Layer):
         yield self.outer, self.inner_width
 
     def attend(
-        self, stream: Stream, bias: tf.Tensor, shape: Pair, rotate: "Rotation | None", run: Pass
+        self, stream: Stream, bias: tf.Tensor, shape: Shape, rotate: "Rotation | None", run: Pass
     ) -> Stream:
         """Self-attention; `bias` is added to the scores (batch, length or 1, length)."""
         x, y = stream.normalised(self.attention_norm, run)
@@ -127,7 +129,7 @@ class TransformerLayer(keras.layers.Layer):
     def feed_forward(self, stream: Stream, run: Pass) -> Stream:
         x, y = stream.normalised(self.inner_norm, run)
         y = activate(run.dense(y, self.inner), self.activation, run.training)
-        keep = run.factors("activation", list(_sizes(y)))
+        keep = run.factors("activation", list(sizes(y)))
         return Stream(x, run.dense(y if keep is None else y * keep, self.outer))
 
     def get_config(self) -> dict[str, Any]:
@@ -145,7 +147,7 @@ class EncoderLayer(TransformerLayer):
     """Attention to all of a sentence, then the feed-forward part."""
 
     def run(
-        self, stream: Stream, bias: tf.Tensor, shape: Pair, rotate: "Rotation | None", run: Pass
+        self, stream: Stream, bias: tf.Tensor, shape: Shape, rotate: "Rotation | None", run: Pass
     ) -> Stream:
         return self.feed_forward(self.attend(stream, bias, shape, rotate, run), run)
 
@@ -174,20 +176,20 @@ class DecoderLayer(TransformerLayer):
             yield layer, self.width
 
     def attend_source(
-        self, stream: Stream, memory: tf.Tensor, bias: tf.Tensor, sizes: tuple, run: Pass
+        self, stream: Stream, memory: tf.Tensor, bias: tf.Tensor, spans: Spans, run: Pass
     ) -> tuple[Stream, tf.Tensor]:
         """Attention to the source; also the weights, (heads, batch, length, sources).
 
         Args:
             memory: what the encoder made of the source, (batch * sources, width).
             bias: added to the scores, (batch, 1, sources).
-            sizes: batch, length and sources.
+            spans: batch, length and sources.
         """
         x, y = stream.normalised(self.source_norm, run)
-        keep = run.factors("attention", [self.heads, *sizes])
+        keep = run.factors("attention", [self.heads, *spans])
         query = run.dense(y, self.source_query)
         y, weights = cross_attention(
-            query, run.dense(memory, self.source_memory), bias, keep, self.heads, sizes
+            query, run.dense(memory, self.source_memory), bias, keep, self.heads, spans
         )
         return Stream(x, run.dense(y, self.source_attended)), weights
 
@@ -197,13 +199,13 @@ class DecoderLayer(TransformerLayer):
         bias: tf.Tensor,
         memory: tf.Tensor,
         source_bias: tf.Tensor,
-        sizes: tuple,
+        spans: Spans,
         rotate: "Rotation | None",
         run: Pass,
     ) -> tuple[Stream, tf.Tensor]:
         """The stream, and the weights of attention to the source."""
-        stream = self.attend(stream, bias, sizes[:2], rotate, run)
-        stream, weights = self.attend_source(stream, memory, source_bias, sizes, run)
+        stream = self.attend(stream, bias, spans[:2], rotate, run)
+        stream, weights = self.attend_source(stream, memory, source_bias, spans, run)
         return self.feed_forward(stream, run), weights
 
 
@@ -302,6 +304,7 @@ def causal_bias(length: Size, dtype: tf.DType) -> tf.Tensor:
     return padding_bias(steps[:, tf.newaxis] >= steps, dtype)[:, 0][tf.newaxis]
 
 
-def _sizes(x: tf.Tensor) -> tuple[Size, ...]:
+def sizes(x: tf.Tensor) -> tuple[Size, ...]:
+    """The shape of `x`, as ints where they are known and scalar tensors elsewhere."""
     dynamic = tf.shape(x)
     return tuple(dynamic[i] if size is None else size for i, size in enumerate(x.shape))
