@@ -13,11 +13,14 @@ _HOMES = {
     "BertEncoder": "zoo.backbone",
     "BertClassifierConfig": "zoo.configs",
     "CnnConfig": "zoo.configs",
+    "Decoding": "zoo.configs",
     "ForecasterConfig": "zoo.configs",
     "ImageClassifier": "zoo.cnn",
     "PresetError": "zoo.errors",
     "SequenceClassifier": "zoo.lstm",
     "SequenceClassifierConfig": "zoo.configs",
+    "Translator": "zoo.translator",
+    "TranslatorConfig": "zoo.configs",
     "Vocabulary": "zoo.presets",
     "bert_classifier": "zoo.bert",
     "forecaster": "zoo.forecasting",
@@ -27,6 +30,7 @@ _HOMES = {
     "load_vocabulary": "zoo.presets",
     "resolve": "zoo.presets",
     "sequence_classifier": "zoo.lstm",
+    "translator": "zoo.translator",
 }
 
 __all__ = list(_HOMES)

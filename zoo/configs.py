@@ -397,8 +397,9 @@ class TranslatorConfig:
 
     def __post_init__(self) -> None:
         for name in ("encoder_layers", "decoder_layers", "width", "inner", "heads"):
-            if (getattr(self, name) or 1) < 1:
-                raise PresetError(f"{name} {getattr(self, name)}: must be at least 1")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise PresetError(f"{name} {value}: must be at least 1")
         *_, width, _, heads = self.shape
         if width % heads or (width // heads) % 2:
             raise PresetError(
@@ -419,8 +420,8 @@ class TranslatorConfig:
     def shape(self) -> tuple[int, int, int, int, int]:
         """Encoder layers, decoder layers, width, feed-forward width, heads."""
         own = (self.encoder_layers, self.decoder_layers, self.width, self.inner, self.heads)
-        sized = TRANSLATORS[self.size]
-        return tuple(a or b for a, b in zip(own, sized, strict=True))  # type: ignore[return-value]
+        both = zip(own, TRANSLATORS[self.size], strict=True)
+        return tuple(usual if one is None else one for one, usual in both)  # type: ignore[return-value]
 
     @property
     def start(self) -> str | None:
@@ -488,7 +489,7 @@ class Decoding:
             ("max_ratio", 0),
             ("max_extra", 1),
         ):
-            if getattr(self, name) < least:
+            if not getattr(self, name) >= least:  # as NaN isn't, either
                 raise PresetError(
                     f"--decode.{name} {getattr(self, name)}: must be at least {least}"
                 )

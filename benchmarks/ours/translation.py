@@ -196,7 +196,7 @@ def steps(arguments: argparse.Namespace) -> None:
 
     keras.utils.set_random_seed(0)
     model = translator(TranslatorConfig(vocabulary_size=VOCABULARY), VOCABULARY)
-    table = np.array(model.target_embedding.embeddings)
+    table = model.target_embedding.embeddings.numpy()
     table[END] = 0.0  # a logit of zero is never among the largest: no answer ends before its limit
     model.target_embedding.embeddings.assign(table)
     decoder = model.for_serving()
@@ -250,7 +250,7 @@ def _noise() -> Any:
 
     class Noise(Batches):
         def __init__(self) -> None:
-            ids = np.random.RandomState(0).randint(END, VOCABULARY, [len(self), LENGTH])
+            ids = np.random.RandomState(0).randint(END + 1, VOCABULARY, [len(self), LENGTH])
             self._ids = tf.constant(ids, tf.int32)
 
         def __len__(self) -> int:

@@ -43,17 +43,17 @@ def self_attention(
     """
     batch, length = shape
     head = rows.shape[-1] // (3 * heads)  # the width of one
-    parts = _swap(tf.reshape(rows, [batch * length, 3 * heads, head]), short)
+    parts = swap(tf.reshape(rows, [batch * length, 3 * heads, head]), short)
     query, key, value = tf.unstack(tf.reshape(parts, [3, heads, batch, length, head]))
     if rotate:
         query, key = rotate(query), rotate(key)
     if scale:
         query *= head**-0.5
-    weights = _softmax(_product(query, key, short, transpose=True) + bias, short)
+    weights = softmax(product(query, key, short, transpose=True) + bias, short)
     if keep is not None:
         weights *= keep
-    mixed = tf.reshape(_product(weights, value, short), [heads, batch * length, head])
-    return tf.reshape(_swap(mixed, short), [batch * length, heads * head])
+    mixed = tf.reshape(product(weights, value, short), [heads, batch * length, head])
+    return tf.reshape(swap(mixed, short), [batch * length, heads * head])
 
 
 def cross_attention(
@@ -80,17 +80,17 @@ def cross_attention(
     """
     batch, length, sources = sizes
     head = query.shape[-1] // heads
-    query = _swap(tf.reshape(query * head**-0.5, [batch * length, heads, head]), False)
+    query = swap(tf.reshape(query * head**-0.5, [batch * length, heads, head]))
     query = tf.reshape(query, [heads, batch, length, head])
-    parts = _swap(tf.reshape(memory, [batch * sources, 2 * heads, head]), False)
+    parts = swap(tf.reshape(memory, [batch * sources, 2 * heads, head]))
     key, value = tf.unstack(tf.reshape(parts, [2, heads, batch, sources, head]))
-    weights = tf.nn.softmax(tf.matmul(query, key, transpose_b=True) + bias)
-    mixed = tf.matmul(weights if keep is None else weights * keep, value)
-    mixed = _swap(tf.reshape(mixed, [heads, batch * length, head]), False)
+    weights = softmax(product(query, key, transpose=True) + bias)
+    mixed = product(weights if keep is None else weights * keep, value)
+    mixed = swap(tf.reshape(mixed, [heads, batch * length, head]))
     return tf.reshape(mixed, [batch * length, heads * head]), weights
 
 
-def _swap(x: tf.Tensor, short: bool) -> tf.Tensor:
+def swap(x: tf.Tensor, short: bool = False) -> tf.Tensor:
     """(a, b, c) to (b, a, c)."""
     if not short:
         return tf.transpose(x, [1, 0, 2])
@@ -99,11 +99,13 @@ def _swap(x: tf.Tensor, short: bool) -> tf.Tensor:
     return tf.gather(tf.reshape(x, [-1, x.shape[2]]), order)
 
 
-def _product(x: tf.Tensor, y: tf.Tensor, short: bool, transpose: bool = False) -> tf.Tensor:
+def product(x: tf.Tensor, y: tf.Tensor, short: bool = False, transpose: bool = False) -> tf.Tensor:
+    """Matrix products, of the last two axes; of `y` transposed, if asked for."""
     if not short:
         return tf.matmul(x, y, transpose_b=transpose)
     return tf.raw_ops.BatchMatMulV3(x=x, y=y, Tout=x.dtype, adj_y=transpose)
 
 
-def _softmax(scores: tf.Tensor, short: bool) -> tf.Tensor:
+def softmax(scores: tf.Tensor, short: bool = False) -> tf.Tensor:
+    """Softmax over the last axis."""
     return tf.exp(tf.nn.log_softmax(scores)) if short else tf.nn.softmax(scores)

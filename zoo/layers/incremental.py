@@ -18,6 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from zoo.layers.attention import product, softmax
 from zoo.layers.transformer import DecoderLayer, activate, rotation, sinusoids
 
 
@@ -27,7 +28,9 @@ class Product(NamedTuple):
     kernel: Any  # (inputs, outputs)
     bias: Any  # (outputs,)
 
-    def __call__(self, rows: tf.Tensor) -> tf.Tensor:
+    def __call__(self, rows: tf.Tensor, short: bool = False) -> tf.Tensor:
+        if short:
+            return product(rows, self.kernel, short) + self.bias
         return tf.nn.bias_add(tf.matmul(rows, self.kernel), self.bias)
 
 
@@ -121,9 +124,17 @@ class IncrementalDecoder(tf.Module):
         return [tf.zeros(shape) for _ in self._weights().layers]
 
     def step(
-        self, memory: Memory, width: int | tf.Tensor, capacity: int | tf.Tensor
+        self,
+        memory: Memory,
+        width: int | tf.Tensor,
+        capacity: int | tf.Tensor,
+        short: bool = False,
     ) -> Callable[..., tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]]:
-        """What `decode` calls, for the caches of this size."""
+        """What `decode` calls, for the caches of this size.
+
+        Args:
+            short: whether to use the ops that suit few hypotheses; see `zoo.layers.attention`.
+        """
         batch = tf.shape(memory.mask)[0]
         heads, head, slots = self._heads, self._head, capacity * width
         places = sinusoids(self._width, tf.range(capacity))
@@ -167,7 +178,7 @@ class IncrementalDecoder(tf.Module):
             for layer, cache, keys, values in zip(
                 weights.layers, caches, memory.keys, memory.values, strict=True
             ):
-                y = layer.project(self._normal(x))
+                y = layer.project(self._normal(x), short)
                 query, pair = tf.split(y, 2, axis=-1)
                 query = by_head(query, 2 * head)
                 pair = tf.reshape(pair, [-1, 2 * head])
@@ -176,15 +187,18 @@ class IncrementalDecoder(tf.Module):
                 cache = tf.tensor_scatter_nd_update(cache, where, pair)
                 new_caches.append(cache)
                 pairs = tf.reshape(cache, [batch, heads, slots, 2 * head])
-                shares = tf.nn.softmax(tf.matmul(query, pairs, transpose_b=True) + bias)
-                x += layer.attended(by_row(tf.matmul(shares, pairs), 2 * head))
+                shares = softmax(product(query, pairs, short, transpose=True) + bias, short)
+                y = by_row(product(shares, pairs, short), 2 * head)
+                x += layer.attended(y, short)
 
-                query = by_head(layer.source_query(self._normal(x)), head)
-                shares = tf.nn.softmax(tf.matmul(query, keys, transpose_b=True) + memory.bias)
-                x += layer.source_attended(by_row(tf.matmul(shares, values), head))
+                query = by_head(layer.source_query(self._normal(x), short), head)
+                scores = product(query, keys, short, transpose=True) + memory.bias
+                shares = softmax(scores, short)
+                y = by_row(product(shares, values, short), head)
+                x += layer.source_attended(y, short)
 
-                y = activate(layer.inner(self._normal(x)), self._activation, False)
-                x += layer.outer(y)
+                y = activate(layer.inner(self._normal(x), short), self._activation, False)
+                x += layer.outer(y, short)
             logits = weights.output(self._normal(x))
             logits = tf.reshape(logits, [batch, width, self._table.shape[0]])
             return logits, new_caches, tf.reduce_mean(shares, axis=1)

@@ -60,7 +60,9 @@ class Pass:
             return None
         assert self._seed is not None
         self._draws += 1
-        return fused.dropout_factors(shape, rate, tf.add(self._seed, [0, self._draws]), self.dtype)
+        # Not the second number, which is what `SeedGenerator.next` counts on at each step.
+        seed = tf.add(self._seed, [self._draws, 0])
+        return fused.dropout_factors(shape, rate, seed, self.dtype)
 
     def dense(self, x: tf.Tensor, layer: keras.layers.Dense) -> tf.Tensor:
         """`layer` without its activation."""

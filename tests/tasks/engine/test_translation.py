@@ -3,6 +3,7 @@
 import json
 import math
 import warnings
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -12,6 +13,7 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from data.records import Records
+from tasks.engine import translation
 from tasks.engine.errors import UsageError
 from tasks.engine.objectives import translation_objective
 from tasks.engine.options import Train
@@ -160,19 +162,39 @@ def test_tensorboard_has_samples_and_the_worst_translations(tmp_path):
     assert worst.split("\n")[2].endswith("| Men. |")
 
 
-def test_tensorboard_has_samples_translations_after_each_epoch(tmp_path):
+class ZeroFirst(keras.optimizers.schedules.LearningRateSchedule):
+    """Learns nothing in the first step."""
+
+    def __call__(self, step):
+        return tf.cast(step, tf.float32)
+
+
+class Shouting:
+    """Stands for a translator whose model has learned something once its kernel is not zero."""
+
+    def __init__(self, model: keras.Model, preprocessor, decoding) -> None:
+        self.model = model
+        self.learned = False
+
+    def update(self) -> None:
+        self.learned = self.model.layers[0].kernel.numpy().item() != 0
+
+    def function(self):
+        return lambda texts: SimpleNamespace(
+            texts=tf.strings.upper(texts if self.learned else tf.zeros_like(texts))[:, tf.newaxis]
+        )
+
+
+def test_tensorboard_has_samples_translations_after_each_epoch(tmp_path, monkeypatch):
+    monkeypatch.setattr(translation, "TextTranslator", Shouting)
     model = keras.Sequential([keras.layers.Dense(1, kernel_initializer="zeros")])
-    model.compile("sgd", "mse")
-
-    def translate(texts: list[str]) -> list[str]:
-        """What a model answers that has learned something: here, once its kernel is not zero."""
-        learned = model.layers[0].kernel.numpy().item() != 0
-        return [text.upper() if learned else "" for text in texts]
-
-    callback = SampleTranslations(translate, SOURCES, REFERENCES, tmp_path)
-    model.fit(np.ones((4, 1)), np.ones((4, 1)), epochs=2, callbacks=[callback], verbose=0)
+    model.compile(keras.optimizers.SGD(ZeroFirst()), "mse")
+    records = Records({"text": objects(SOURCES), "reference": TRUTH})
+    samples = SampleTranslations(None, records, None, tmp_path)
+    model.fit(np.ones((4, 1)), np.ones((4, 1)), epochs=2, callbacks=[samples], verbose=0)
     written = texts_in(tmp_path / "translations")["translations"]
     assert [step for step, _ in written] == [0, 1]
+    assert "| Ein Mann. | A man. |  |" in written[0][1]
     assert "| Ein Mann. | A man. | EIN MANN. |" in written[1][1]
 
 
