@@ -141,15 +141,16 @@ def training(arguments: argparse.Namespace) -> None:
 
 def decoding(arguments: argparse.Namespace) -> None:
     """Seconds in which an export translates 1,000 sentences, and milliseconds for one."""
-    ours = [*OURS, "decoding", "--model", _version(arguments.model)]
-    ours += ["--data", arguments.data / "multi30k"]
+    model, data = _version(arguments.model), arguments.data / "multi30k"
+    ours = [*OURS, "decoding", "--model", str(model), "--data", str(data)]
     peer = [arguments.peers_python, arguments.peers / "nmt_decode_ctranslate2.py"]
     contenders = [
         Contender("ours", ours, _decoding("ours")),
         Contender("CTranslate2", peer, _decoding("CTranslate2")),
     ]
     figures = run_rounds(chosen(contenders, arguments), arguments.rounds)
-    rows, results = [], {}
+    rows: list[tuple[str, ...]] = []
+    results = {}
     for (search, measure), (what, bar, goal) in DECODING.items():
         own, other = (figures.get(f"{who} {search} {measure}") for who in ("ours", "CTranslate2"))
         if own is None:

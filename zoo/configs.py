@@ -421,7 +421,8 @@ class TranslatorConfig:
         """Encoder layers, decoder layers, width, feed-forward width, heads."""
         own = (self.encoder_layers, self.decoder_layers, self.width, self.inner, self.heads)
         both = zip(own, TRANSLATORS[self.size], strict=True)
-        return tuple(usual if one is None else one for one, usual in both)  # type: ignore[return-value]
+        shape = (usual if one is None else one for one, usual in both)
+        return tuple(shape)  # type: ignore[return-value]
 
     @property
     def start(self) -> str | None:

@@ -32,6 +32,8 @@ from zoo.layers.transformer import (
 from zoo.layers.vocabulary import token_nats
 from zoo.losses import TokenCrossentropy
 
+FEW = 16  # hypotheses of a request; docs/performance.md has the measurements
+
 
 @keras.saving.register_keras_serializable(package="zoo")
 class Translator(keras.Model):
@@ -235,7 +237,9 @@ class Decoder(tf.Module):
     def __init__(self, model: Translator) -> None:
         super().__init__(name="translator")
         # A closure, not an attribute, of which tf.Module would save the whole Keras model.
-        self._encode = lambda source_ids: model.encode(source_ids, Pass(tf.float32))[0]
+        self._encode = lambda source_ids, short: model.encode(
+            source_ids, Pass(tf.float32, short=short)
+        )[0]
         self._steps = IncrementalDecoder(
             model.decoder_layers,
             model.decoder_norm,
@@ -264,20 +268,24 @@ class Decoder(tf.Module):
             limits: int32 (batch,), tokens of each answer at most, its end counted.
             strategy, start, end, prefix: as `zoo.layers.decoding.decode` takes them.
         """
-        rows = self._encode(source_ids)
-        memory = self._steps.memory(rows, source_ids > 0)
-        capacity = tf.reduce_max(limits)
-        return decode(
-            self._steps.step(memory, strategy.width, capacity),
-            self._steps.caches(tf.shape(source_ids)[0], strategy.width, capacity),
-            limits,
-            strategy,
-            start=start,
-            end=end,
-            prefix=prefix,
-            source_mask=memory.mask,
-            capacity=capacity,
-        )
+        width, capacity = strategy.width, tf.reduce_max(limits)
+        batch = tf.shape(source_ids)[0]
+
+        def run(short: bool) -> Decoded:
+            memory = self._steps.memory(self._encode(source_ids, short), source_ids > 0)
+            return decode(
+                self._steps.step(memory, width, capacity, short),
+                self._steps.caches(batch, width, capacity),
+                limits,
+                strategy,
+                start=start,
+                end=end,
+                prefix=prefix,
+                source_mask=memory.mask,
+                capacity=capacity,
+            )
+
+        return tf.cond(batch * width <= FEW, lambda: run(True), lambda: run(False))
 
 
 def translator(

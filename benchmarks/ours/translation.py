@@ -211,7 +211,7 @@ def steps(arguments: argparse.Namespace) -> None:
             autograph=False,
         )
 
-    searches = {"greedy": Sampling(Greedy()), f"beam {BEAM}": BeamSearch(BEAM)}
+    searches: dict[str, Strategy] = {"greedy": Sampling(Greedy()), f"beam {BEAM}": BeamSearch(BEAM)}
     for search, decode in ((name, decoded(strategy)) for name, strategy in searches.items()):
         for batch in (SENTENCES, 1):
             ids = np.random.RandomState(0).randint(END + 1, VOCABULARY, [batch, LENGTH])

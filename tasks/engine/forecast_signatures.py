@@ -1,6 +1,6 @@
 """What a served forecaster can be asked."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import keras
@@ -9,7 +9,7 @@ from tensorflow.types.experimental import ConcreteFunction
 
 from data.calendar import format_times, parse_times, shift
 from data.forecasting import ForecastPreprocessor
-from tasks.engine.signatures import lines_asset
+from tasks.engine.signatures import lines_asset, traced
 
 
 class ForecasterSignatures(tf.Module):
@@ -40,7 +40,7 @@ class ForecasterSignatures(tf.Module):
             model(preprocessor(record), training=False), tf.float32
         )
 
-    def functions(self) -> dict[str, ConcreteFunction]:
+    def functions(self, names: Collection[str] | None = None) -> dict[str, ConcreteFunction]:
         """The signatures by name, traced: for `tf.saved_model.save`, or to be called here."""
 
         def serve(**record: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -54,7 +54,6 @@ class ForecasterSignatures(tf.Module):
                 answer["time"] = format_times(shift(last, steps, self.preprocessor.frequency))
             return answer
 
-        function = tf.function(serve, autograph=False)
-        functions = {"serving_default": function.get_concrete_function(**self.preprocessor.raw())}
+        functions = traced({"serving_default": (serve, self.preprocessor.raw())}, names)
         self._variables = functions["serving_default"].variables
         return functions

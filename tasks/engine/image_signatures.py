@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import tensorflow as tf
-from tensorflow.types.experimental import ConcreteFunction
 
 from data.images import ImagePreprocessor
-from tasks.engine.signatures import ClassifierSignatures
+from tasks.engine.signatures import Answers, ClassifierSignatures
 from zoo.cnn import ImageClassifier
 
 
@@ -44,10 +43,5 @@ class ImageClassifierSignatures(ClassifierSignatures):
             "explain": (explain, inputs),
         }
 
-    def functions(self) -> dict[str, ConcreteFunction]:
-        """The signatures by name, traced."""
-        more = {
-            name: tf.function(function, autograph=False).get_concrete_function(**specs)
-            for name, (function, specs) in self._more.items()
-        }
-        return super().functions() | more
+    def _answers(self) -> Answers:
+        return {**super()._answers(), **self._more}

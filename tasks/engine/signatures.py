@@ -9,13 +9,14 @@ export(module, module.functions(), folder=..., requests=..., card=...)
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import tensorflow as tf
 from tensorflow.types.experimental import ConcreteFunction
 
 Record = dict[str, tf.Tensor]
+Answers = Mapping[str, tuple[Callable[..., Record], Mapping[str, tf.TensorSpec]]]
 
 
 class ClassifierSignatures(tf.Module):
@@ -66,8 +67,14 @@ class ClassifierSignatures(tf.Module):
         # A closure, not an attribute: of an attribute, tf.Module would save the whole Keras model.
         self._probabilities = _probabilities_function(model, preprocessor, len(labels))
 
-    def functions(self) -> dict[str, ConcreteFunction]:
-        """The signatures by name, traced: for `tf.saved_model.save`, or to be called here."""
+    def functions(self, names: Collection[str] | None = None) -> dict[str, ConcreteFunction]:
+        """The signatures by name, or some of them, traced: for `tf.saved_model.save`, or to be
+        called here."""
+        functions = traced(self._answers(), names)
+        self._variables = functions["serving_default"].variables
+        return functions
+
+    def _answers(self) -> Answers:
         raw = {name: tf.TensorSpec(s.shape, s.dtype, name) for name, s in self._inputs.items()}
         # Traced once and called by all three, which saves time, and size of the SavedModel.
         probabilities = tf.function(self._probabilities)
@@ -83,15 +90,12 @@ class ClassifierSignatures(tf.Module):
             ranked = rank(**parse_examples(inputs, self._inputs))
             return {"classes": ranked["labels"], "scores": ranked["scores"]}
 
-        functions = {
-            "serving_default": tf.function(classify).get_concrete_function(**raw),
-            "ranked": tf.function(rank).get_concrete_function(**raw),
-            "classify": tf.function(classify_examples).get_concrete_function(
-                inputs=tf.TensorSpec([None], tf.string, "inputs")
-            ),
+        examples = {"inputs": tf.TensorSpec([None], tf.string, "inputs")}
+        return {
+            "serving_default": (classify, raw),
+            "ranked": (rank, raw),
+            "classify": (classify_examples, examples),
         }
-        self._variables = functions["serving_default"].variables
-        return functions
 
     def answer(self, probabilities: tf.Tensor) -> dict[str, tf.Tensor]:
         """`label`, `score` and `probabilities` from the latter, [B, C]."""
@@ -100,6 +104,15 @@ class ClassifierSignatures(tf.Module):
             "score": tf.reduce_max(probabilities, axis=-1),
             "probabilities": probabilities,
         }
+
+
+def traced(answers: Answers, names: Collection[str] | None = None) -> dict[str, ConcreteFunction]:
+    """Functions and what they take, by name, as a SavedModel's signatures: all, or some names'."""
+    return {
+        name: tf.function(answer, autograph=False).get_concrete_function(**specs)
+        for name, (answer, specs) in answers.items()
+        if names is None or name in names
+    }
 
 
 def lines_asset(owner: object, name: str, lines: Sequence[str]) -> Path:

@@ -1,7 +1,7 @@
 """The task contract: five answers, from which the engine does everything else; two more may be
 given."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, get_args
@@ -84,8 +84,9 @@ class Source(Protocol):
 class Signatures(Protocol):
     """A tf.Module of what a SavedModel answers: functions from raw records to readable outputs."""
 
-    def functions(self) -> "dict[str, Any]":
-        """Concrete functions by signature name; `serving_default` is one of them."""
+    def functions(self, names: Collection[str] | None = None) -> "dict[str, Any]":
+        """Concrete functions by signature name, or those of some names; `serving_default` is one of
+        them."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What a served translator can be asked: raw texts in, translations out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +10,7 @@ import tensorflow as tf
 from tensorflow.types.experimental import ConcreteFunction
 
 from data.subwords import TranslationPreprocessor
+from tasks.engine.signatures import Answers, traced
 from tasks.engine.translating import TextTranslator, greedy
 from zoo.configs import Decoding
 from zoo.translator import Translator
@@ -60,8 +61,8 @@ class TranslationSignatures(tf.Module):
         self.assets = [tf.saved_model.Asset(str(path)) for path in assets]
         self._translate = TextTranslator(model, preprocessor, decoding)
 
-    def functions(self) -> dict[str, ConcreteFunction]:
-        """The signatures by name, traced."""
+    def functions(self, names: Collection[str] | None = None) -> dict[str, ConcreteFunction]:
+        """The signatures by name, or some of them, traced."""
         decoding = self._translate.decoding
         n_best = min(decoding.n_best, decoding.beam_width)
 
@@ -87,26 +88,23 @@ class TranslationSignatures(tf.Module):
         def search(*, text: tf.Tensor, **options: tf.Tensor) -> dict[str, tf.Tensor]:
             return best(text, changed({"temperature": 0.0, **options}))
 
-        answers: dict[str, tuple[Callable, dict[str, tf.DType]]] = {
-            "serving_default": (lambda *, text: best(text, decoding), {}),
-            "greedy": (lambda *, text: best(text, greedy(decoding)), {}),
-            "nbest": (several, {}),
+        text = tf.TensorSpec([None], tf.string, "text")
+
+        def specs(options: dict[str, tf.DType], shape: list[None]) -> dict[str, tf.TensorSpec]:
+            own = {name: tf.TensorSpec(shape, dtype, name) for name, dtype in options.items()}
+            return {"text": text, **own}
+
+        answers: Answers = {
+            "serving_default": (lambda *, text: best(text, decoding), {"text": text}),
+            "greedy": (lambda *, text: best(text, greedy(decoding)), {"text": text}),
+            "nbest": (several, {"text": text}),
             "prefixed": (
                 lambda *, text, prefix: best(text, decoding, prefix=prefix),
-                {"prefix": tf.string},
+                specs({"prefix": tf.string}, [None]),
             ),
-            "sample": (sample, _SAMPLED),
-            "search": (search, _SEARCHED),
+            "sample": (sample, specs(_SAMPLED, [None])),
+            "search": (search, specs(_SEARCHED, [])),
         }
-        functions = {
-            name: tf.function(answer, autograph=False).get_concrete_function(
-                text=tf.TensorSpec([None], tf.string, "text"),
-                **{
-                    key: tf.TensorSpec([] if name == "search" else [None], dtype, key)
-                    for key, dtype in options.items()
-                },
-            )
-            for name, (answer, options) in answers.items()
-        }
+        functions = traced(answers, names)
         self._variables = functions["serving_default"].variables
         return functions

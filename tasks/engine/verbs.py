@@ -309,7 +309,7 @@ def _answers(
     task: Task, config: Config, run: Run, preprocessor: Preprocessor, paths: list[str] | None
 ) -> Iterator[dict[str, Any]]:
     """Each record's answer, after what it repeats of the record."""
-    serve = _signatures(task, run, config).functions()["serving_default"]
+    serve = _signatures(task, run, config).functions(["serving_default"])["serving_default"]
     names = serve.structured_input_signature[1]
     for records in task.source(config.data, config.model).requests(paths, preprocessor):
         columns = records.columns
@@ -342,7 +342,9 @@ def _export(task: Task, run: Run, config: Config, folder: Path) -> Path:
         task=task.name,
         base=config.model.origin,
         metrics=run.metrics(),
-        config=run.options(),
+        config=run.options() | {"decode": config.plain["decode"]}
+        if config.decode
+        else run.options(),
         functions=functions,
         request=requests[0],
     )

@@ -38,6 +38,8 @@ class Pass:
         dropout: what is dropped, or None where nothing is, as in inference.
         seed: int (2,), needed for dropout.
         training: whether gradients are wanted.
+        short: whether to use the ops that suit few tokens, without gradients; see
+            `zoo.layers.attention`.
     """
 
     def __init__(
@@ -46,8 +48,10 @@ class Pass:
         dropout: Dropout | None = None,
         seed: tf.Tensor | None = None,
         training: bool = False,
+        short: bool = False,
     ) -> None:
         self.dtype = dtype
+        self.short = short
         self.dropout = dropout or Dropout()
         self.training = training
         self._seed = seed
@@ -125,7 +129,7 @@ class TransformerLayer(keras.layers.Layer):
         x, y = stream.normalised(self.attention_norm, run)
         keep = run.factors("attention", [self.heads, shape[0], shape[1], shape[1]])
         y = run.dense(y, self.project)
-        y = self_attention(y, bias, keep, self.heads, shape, scale=True, rotate=rotate)
+        y = self_attention(y, bias, keep, self.heads, shape, run.short, scale=True, rotate=rotate)
         return Stream(x, run.dense(y, self.attended))
 
     def feed_forward(self, stream: Stream, run: Pass) -> Stream:
