@@ -9,7 +9,9 @@ dropping an autotuned iterator can block for as long as the iterator has lived, 
 pay at the end of each epoch. Parallelism is explicit instead.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -65,11 +67,12 @@ class Batches:
         records have them."""
         raise NotImplementedError
 
-    def steps(self, batch_size: int, batch_tokens: int | None = None) -> int:
-        """The number of batches of an epoch, which is the same for all."""
+    def steps(self, batch_size: int, batch_tokens: int | None = None, multiple: int = 1) -> int:
+        """The number of batches of an epoch, which is the same for all; arguments as in
+        `training`."""
         if batch_tokens is None:
             return -(-len(self) // batch_size)
-        return len(token_bounds(self._token_lengths(batch_tokens), batch_tokens)) - 1
+        return len(self._token_bounds(batch_tokens, multiple)) - 1
 
     def training(
         self,
@@ -78,6 +81,7 @@ class Batches:
         first_epoch: int = 0,
         augmentation: Augmentation | None = None,
         batch_tokens: int | None = None,
+        multiple: int = 1,
     ) -> tf.data.Dataset:
         """Endless batches of (inputs, targets), epoch after epoch, beginning with `first_epoch`.
 
@@ -87,11 +91,13 @@ class Batches:
             augmentation: changes each batch.
             batch_tokens: instead of `batch_size`, what a batch is to hold: as many records as, all
                 padded to the longest, source or target, have this many tokens; one at least.
+            multiple: of `batch_tokens`: what is to divide the records of each batch, such as the
+                replicas that share it. A last batch is filled up with an epoch's first records.
         """
         if batch_tokens is None:
             rows_of = self._equal_batches(batch_size, seed)
         else:
-            rows_of = self._batches_of_tokens(batch_tokens, seed)
+            rows_of = self._batches_of_tokens(batch_tokens, multiple, seed)
 
         def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
             return rows_of(epoch).enumerate().map(lambda index, rows: (rows, epoch, index))
@@ -115,9 +121,9 @@ class Batches:
 
         return rows
 
-    def _batches_of_tokens(self, batch_tokens: int, seed: int) -> Rows:
-        longer = self._token_lengths(batch_tokens)
-        lengths, bounds = tf.constant(longer), tf.constant(token_bounds(longer, batch_tokens))
+    def _batches_of_tokens(self, batch_tokens: int, multiple: int, seed: int) -> Rows:
+        bounds = tf.constant(self._token_bounds(batch_tokens, multiple))
+        lengths = tf.constant(self._longer_side)
 
         def rows(epoch: tf.Tensor) -> tf.data.Dataset:
             order, spans = token_order(lengths, bounds, seed, epoch)
@@ -127,13 +133,26 @@ class Batches:
 
         return rows
 
-    def _token_lengths(self, batch_tokens: int) -> np.ndarray:
+    def _token_bounds(self, batch_tokens: int, multiple: int) -> np.ndarray:
         if self.lengths is None:
             raise DataError(
                 f"--train.batch_tokens {batch_tokens}: these records do not differ in length; give "
                 "--train.batch_size instead"
             )
+        key = batch_tokens, multiple
+        if key not in self._bounds:
+            self._bounds[key] = token_bounds(self._longer_side, batch_tokens, multiple)
+        return self._bounds[key]
+
+    @cached_property
+    def _longer_side(self) -> np.ndarray:
         return _longer(tf.constant(self.lengths)).numpy()
+
+    @cached_property
+    def _bounds(self) -> dict[tuple[int, int], np.ndarray]:
+        """What `token_bounds` has returned, by its arguments: both the number of an epoch's batches
+        and the batches are asked for."""
+        return {}
 
     def evaluation(self, batch_size: int) -> tuple[tf.data.Dataset, np.ndarray]:
         """Each record once, shortest (source) first, as batches of (inputs, targets); and which
@@ -317,36 +336,39 @@ def epoch_order(
     return tf.cast(tf.concat([tf.reshape(batches, [-1]), order[whole:]], axis=0), tf.int64)
 
 
-def token_bounds(lengths: np.ndarray, batch_tokens: int) -> np.ndarray:
+def token_bounds(lengths: np.ndarray, batch_tokens: int, multiple: int = 1) -> np.ndarray:
     """Where, once records are sorted by length, each batch of at most `batch_tokens` tokens, with
     padding, begins, and the last ends: int64 (batches + 1,).
 
-    More than eight rows are a multiple of eight, but in the last batch.
+    The rows of every batch are a multiple of `multiple`, one of it at least whatever the tokens;
+    where they are enough, of eight too, but in the last batches. If fewer are left at the end, the
+    last bound is beyond the records.
 
     Args:
         lengths: int (records,), in any order.
     """
     longest = np.maximum(np.sort(lengths), 1).astype(np.int64)
+    eights = math.lcm(8, multiple)
     bounds = [0]
     while (start := bounds[-1]) < len(longest):
         most = max(1, batch_tokens // int(longest[start]))
         lengthening = longest[start : start + most]
         padded = np.arange(1, len(lengthening) + 1) * lengthening
-        rows = max(1, int(np.searchsorted(padded, batch_tokens, "right")))
-        if rows > 8 and start + rows < len(longest):
-            rows -= rows % 8
-        bounds.append(start + rows)
+        rows = int(np.searchsorted(padded, batch_tokens, "right"))
+        unit = eights if rows > eights and start + rows < len(longest) else multiple
+        bounds.append(start + max(rows - rows % unit, multiple))
     return np.array(bounds)
 
 
 def token_order(
     lengths: tf.Tensor, bounds: tf.Tensor, seed: tf.Tensor | int, epoch: tf.Tensor | int
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The rows of an epoch, int64 (records,), and the parts of them that are its batches, in their
-    order: begin and end, int64 (batches, 2).
+    """The rows of an epoch, int64 (last bound,), and the parts of them that are its batches, in
+    their order: begin and end, int64 (batches, 2).
 
     Records are shuffled, then sorted by length, so that those of one length take each other's
-    places; then the batches are shuffled. Their sizes are the same every epoch.
+    places; then the batches are shuffled. Their sizes are the same every epoch. Where the last
+    bound is beyond the records, the first ones, which are the shortest, follow once more.
 
     Args:
         lengths: int (records,).
@@ -354,8 +376,10 @@ def token_order(
         epoch: together with `seed` it determines the order.
     """
     epoch = tf.cast(epoch, tf.int64)
-    order = _shuffled(tf.range(tf.size(lengths, tf.int64)), seed, 2 * epoch)
+    records = tf.size(lengths, tf.int64)
+    order = _shuffled(tf.range(records), seed, 2 * epoch)
     order = tf.gather(order, tf.argsort(tf.gather(lengths, order), stable=True))
+    order = tf.gather(order, tf.range(bounds[-1]) % records)
     return order, _shuffled(tf.stack([bounds[:-1], bounds[1:]], axis=1), seed, 2 * epoch + 1)
 
 

@@ -360,8 +360,8 @@ class TranslatorConfig:
     2017, section 3.5), or queries and keys turned in each layer (Su et al. 2021)."""
 
     activation: Literal["relu", "gelu", "swiglu"] = "relu"
-    """The nonlinearity of the feed-forward parts; swiglu (Shazeer 2020) has a third more weights
-    there at the same inner width."""
+    """The nonlinearity of the feed-forward parts; swiglu (Shazeer 2020) has half more weights there
+    at the same inner width."""
 
     dropout: float = 0.3
     """Share of what layers add that is dropped in training, 0 to 1; 0.1 suits large data."""
@@ -444,7 +444,7 @@ class Decoding:
     """Hypotheses that the beam search keeps; 1 is greedy: the likeliest token at each step."""
 
     n_best: int = 5
-    """Answers of the signature `nbest`, at most `beam_width`."""
+    """Answers of the signature `nbest`; of a search no more than `beam_width`."""
 
     length_penalty: float = 1.0
     """Alpha of Wu et al. 2016, equation 14: 0 prefers short answers, 1 about the mean

@@ -129,10 +129,14 @@ class Perplexity(keras.metrics.Mean):
         super().__init__(name=name, dtype=dtype)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
+        return self.add(_token_losses(y_true, y_pred), y_true, sample_weight)
+
+    def add(self, nats, y_true, sample_weight=None):
+        """`update_state` of cross-entropies that are known, float32 (batch, length)."""
         is_token = tf.cast(tf.not_equal(y_true, 0), tf.float32)
         if sample_weight is not None:
             is_token *= _to_rank(tf.cast(sample_weight, tf.float32), 2)
-        return super().update_state(_token_losses(y_true, y_pred), is_token)
+        return super().update_state(nats, is_token)
 
     def result(self):
         return ops.exp(super().result())

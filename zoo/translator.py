@@ -4,7 +4,8 @@ model = translator(TranslatorConfig(size="tiny"), source_vocabulary_size=9000)
 logits = model({"source_ids": source_ids, "target_ids": target_ids})
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import keras
@@ -12,8 +13,10 @@ import tensorflow as tf
 
 from zoo.configs import TranslatorConfig
 from zoo.layers.decoding import Decoded, Strategy, decode
+from zoo.layers.devices import side_by_side
 from zoo.layers.incremental import IncrementalDecoder
 from zoo.layers.transformer import (
+    ACTIVATIONS,
     DecoderLayer,
     Dropout,
     EncoderLayer,
@@ -30,7 +33,7 @@ from zoo.layers.transformer import (
     token_table,
 )
 from zoo.layers.vocabulary import token_nats
-from zoo.losses import TokenCrossentropy
+from zoo.losses import Perplexity, TokenCrossentropy
 
 FEW = 16  # hypotheses of a request; docs/performance.md has the measurements
 
@@ -43,7 +46,8 @@ class Translator(keras.Model):
     Inputs are a dict of int32 `source_ids` (batch, sources) and `target_ids` (batch, length), the
     start token first; 0 is padding, after the last token. The output is float32 logits of each next
     token, (batch, length, target_vocabulary_size). Compiled with a `TokenCrossentropy`, `fit` takes
-    the loss without them, by `zoo.layers.vocabulary`; other metrics are then of validation alone.
+    the loss and `Perplexity` without them, by `zoo.layers.vocabulary`; other metrics are then of
+    validation alone.
 
     Args:
         source_vocabulary_size: token ids of the source.
@@ -76,6 +80,12 @@ class Translator(keras.Model):
         **kwargs: Any,
     ) -> None:
         super().__init__(name=name, **kwargs)
+        _require_one_of("positions", positions, ("sinusoidal", "rotary"))
+        _require_one_of("activation", activation, ACTIVATIONS)
+        if width % heads or width // heads % 2:
+            raise ValueError(f"width {width} must be an even multiple of heads {heads}")
+        self._fusing = False
+        self._perplexities: list[Perplexity] = []
         self._config = {
             "source_vocabulary_size": source_vocabulary_size,
             "target_vocabulary_size": target_vocabulary_size,
@@ -112,18 +122,38 @@ class Translator(keras.Model):
             norm.build((None, width))
         self.built = True
 
-    def call(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+    def call(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> Any:
+        if self._fusing:
+            return self._parts(inputs)
         rows, _ = self._run(inputs, bool(training))
-        if training and self._fused:
-            return {"vectors": rows}
         table = tf.cast(self.target_embedding.embeddings.value, rows.dtype)
         logits = tf.cast(tf.matmul(rows, table, transpose_b=True), tf.float32)
         return tf.reshape(logits, [*_shape(inputs["target_ids"]), table.shape[0]])
 
-    @property
-    def _fused(self) -> bool:
-        """Whether `call` leaves the last product of training to `compute_loss`."""
-        return self.compiled and isinstance(self.loss, TokenCrossentropy)
+    def compile(self, *args: Any, metrics: Any = None, **kwargs: Any) -> None:
+        super().compile(*args, metrics=metrics, **kwargs)
+        self._perplexities = [m for m in metrics or () if isinstance(m, Perplexity)]
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """Keras' step; compiled with a `TokenCrossentropy`, without logits."""
+        self._fusing = isinstance(self.loss, TokenCrossentropy)
+        try:
+            return super().train_step(data)
+        finally:
+            self._fusing = False
+
+    def _parts(self, inputs: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
+        """What logits are made of, (batch * length, width), in parts that are trained on side by
+        side: see `zoo.layers.devices.side_by_side`."""
+        count = side_by_side()
+        if count == 1:
+            return [self._run(inputs, True)[0]]
+        batch = tf.shape(inputs["target_ids"])[0]
+        ends = [batch * part // count for part in range(count + 1)]
+        return [
+            self._run({name: ids[start:end] for name, ids in inputs.items()}, True)[0]
+            for start, end in pairwise(ends)
+        ]
 
     def compute_loss(
         self,
@@ -133,25 +163,41 @@ class Translator(keras.Model):
         sample_weight: Any = None,
         training: bool = True,
     ) -> tf.Tensor:
-        if not isinstance(y_pred, dict):
+        if not self._fusing:
             return super().compute_loss(x, y, y_pred, sample_weight, training)
+        y = tf.cast(y, tf.int32)
         table = self.target_embedding.embeddings.value
-        tokens = tf.reshape(tf.cast(y, tf.int32), [-1])
-        nats = token_nats(y_pred["vectors"], table, tokens, self.loss.label_smoothing)
-        return self.loss.average(tf.reshape(nats, tf.shape(y)), y, sample_weight)
+        parts = tf.split(
+            tf.reshape(y, [-1]), [tf.shape(rows)[0] for rows in y_pred], num=len(y_pred)
+        )
+        nats = [
+            token_nats(rows, table, tokens, self.loss.label_smoothing)
+            for rows, tokens in zip(y_pred, parts, strict=True)
+        ]
+        smoothed, plain = (
+            tf.reshape(tf.concat(each, axis=0), tf.shape(y)) for each in zip(*nats, strict=True)
+        )
+        for perplexity in self._perplexities:
+            perplexity.add(plain, y, sample_weight)
+        return self.loss.average(smoothed, y, sample_weight)
 
     def compute_metrics(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
     ) -> dict[str, Any]:
-        if isinstance(y_pred, dict):
-            return {"loss": self._loss_tracker.result()}
-        return super().compute_metrics(x, y, y_pred, sample_weight)
+        if not self._fusing:
+            return super().compute_metrics(x, y, y_pred, sample_weight)
+        return self._trained_metrics()
 
     def get_metrics_result(self) -> dict[str, Any]:
-        try:
+        # Until there is validation, Keras' metrics have seen no logits to be built by.
+        compiled = self._compile_metrics
+        if compiled is None or compiled.built:
             return super().get_metrics_result()
-        except ValueError:  # no validation yet, so that the metrics have seen no logits to be built
-            return {}
+        return self._trained_metrics()
+
+    def _trained_metrics(self) -> dict[str, Any]:
+        metrics = (self._loss_tracker, *self._perplexities)
+        return {metric.name: metric.result() for metric in metrics}
 
     def nats(self, inputs: Mapping[str, tf.Tensor], labels: tf.Tensor) -> tf.Tensor:
         """The cross-entropy of each token of a reference, 0 on padding: float32 (batch, length).
@@ -162,12 +208,12 @@ class Translator(keras.Model):
         """
         rows, _ = self._run(inputs, False)
         table = self.target_embedding.embeddings.value
-        nats = token_nats(rows, table, tf.reshape(labels, [-1]))
+        nats, _ = token_nats(rows, table, tf.reshape(labels, [-1]))
         return tf.where(labels > 0, tf.reshape(nats, tf.shape(labels)), 0.0)
 
-    def for_serving(self) -> "Decoder":
-        """What answers; to be made anew when the model was trained further."""
-        return Decoder(self)
+    def for_serving(self, never: Sequence[int] = ()) -> "Decoder":
+        """What answers, but never with some tokens, such as that of padding."""
+        return Decoder(self, never)
 
     def attention(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """The weights of the last decoder layer's attention to the source, their mean over heads:
@@ -234,7 +280,7 @@ class Decoder(tf.Module):
     """Sources in, answers out, as a graph: the encoder of a `Translator`, and a copy of its decoder
     that is fed token by token."""
 
-    def __init__(self, model: Translator) -> None:
+    def __init__(self, model: Translator, never: Sequence[int] = ()) -> None:
         super().__init__(name="translator")
         # A closure, not an attribute, of which tf.Module would save the whole Keras model.
         self._encode = lambda source_ids, short: model.encode(
@@ -245,6 +291,7 @@ class Decoder(tf.Module):
             model.decoder_norm,
             model.target_embedding.embeddings.value,
             rotary=model.positions == "rotary",
+            never=never,
         )
 
     def update(self) -> None:
@@ -268,7 +315,7 @@ class Decoder(tf.Module):
             limits: int32 (batch,), tokens of each answer at most, its end counted.
             strategy, start, end, prefix: as `zoo.layers.decoding.decode` takes them.
         """
-        width, capacity = strategy.width, tf.reduce_max(limits)
+        width, capacity = strategy.width, tf.maximum(tf.reduce_max(limits), 1)  # also of no rows
         batch = tf.shape(source_ids)[0]
 
         def run(short: bool) -> Decoded:
@@ -315,6 +362,11 @@ def translator(
         attention_dropout=config.attention_dropout,
         activation_dropout=config.activation_dropout,
     )
+
+
+def _require_one_of(name: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(known)}")
 
 
 def _shape(ids: tf.Tensor) -> Shape:

@@ -1,6 +1,6 @@
 """What TensorBoard shows of a run: scalars, the model's graph, hyperparameters, a profile, vectors.
 
-    model.fit(..., callbacks=[TensorBoard(run.logs, batch_size=32, hparams=options)])
+    model.fit(..., callbacks=[TensorBoard(run.logs, examples_per_step=32, hparams=options)])
     write_projector(run.logs / "validation", "texts", vectors, rows, header=["label", "text"])
 
 Keras' own callback draws the graph of exact Functional and Sequential models only, and points the
@@ -40,7 +40,7 @@ class TensorBoard(keras.callbacks.Callback):
         self,
         logdir: Path,
         *,
-        batch_size: int,
+        examples_per_step: float,
         hparams: Mapping[str, Any] | None = None,
         inputs: Any = None,
         update_freq: int = 20,
@@ -50,7 +50,7 @@ class TensorBoard(keras.callbacks.Callback):
 
         Args:
             logdir: the folder; a profile goes into it too.
-            batch_size: examples a training step, over all replicas.
+            examples_per_step: examples a training step, over all replicas, on average.
             hparams: the options, nested by section or flat; HPARAMS shows them with the last
                 validation metrics.
             inputs: the specs of what the model is called with, such as
@@ -62,7 +62,7 @@ class TensorBoard(keras.callbacks.Callback):
         """
         super().__init__()
         self.logdir = Path(logdir)
-        self.batch_size = batch_size
+        self.examples_per_step = examples_per_step
         self.hparams = {
             name: value if isinstance(value, bool | int | float) else str(value)
             for name, value in flat(hparams or {}).items()
@@ -143,7 +143,8 @@ class TensorBoard(keras.callbacks.Callback):
             keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
         )
         now = time.perf_counter()  # after the values, for which the device had to finish
-        values["examples_per_second"] = (self._step - step) * self.batch_size / (now - since)
+        examples = (self._step - step) * self.examples_per_step
+        values["examples_per_second"] = examples / (now - since)
         self._mark = self._step, now
         with self.writer("train").as_default():
             for name, value in values.items():

@@ -93,12 +93,12 @@ def fit(
         last = phase.end == train.epochs
         data = batches.start(first)
         watching: list[keras.callbacks.Callback] = [
-            *callbacks,
             EpochSeeds(),
             EpochLogs(len(splits.train)),
+            *callbacks,  # whose time is none of training's
             TensorBoard(
                 run.logs,
-                batch_size=train.batch_size,
+                examples_per_step=len(splits.train) / batches.steps,
                 hparams=hparams if last else None,
                 inputs=data.element_spec[0] if first == 0 else None,
                 profile=train.profile if first == done else None,
@@ -212,6 +212,8 @@ def training_batches(
 
     Args:
         augmentation: changes each batch, of records that are encoded once.
+        train: of whose `batch_tokens` each batch has rows for all replicas of the strategy in
+            scope alike.
         cache: a folder for encoded records of one shape that would take too much memory.
 
     Raises:
@@ -239,14 +241,16 @@ def training_batches(
             shuffle_buffer,
         )
         return TrainingBatches(streamed, -(-len(records) // train.batch_size))
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
     start = partial(
         batches.training,
         train.batch_size,
         train.seed,
         augmentation=augmentation,
         batch_tokens=train.batch_tokens,
+        multiple=replicas,
     )
-    return TrainingBatches(start, batches.steps(train.batch_size, train.batch_tokens))
+    return TrainingBatches(start, batches.steps(train.batch_size, train.batch_tokens, replicas))
 
 
 def _is_large(records: AnyRecords, preprocessor: Preprocessor) -> bool:

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from data.subwords import END, START, TranslationPreprocessor
+from data.subwords import END, PAD, START, UNKNOWN, TranslationPreprocessor
 from zoo.configs import Decoding
-from zoo.layers.decoding import BeamSearch, Greedy, RandomSampling, Sampling, Strategy
+from zoo.layers.decoding import strategy
 from zoo.translator import Translator
 
 
@@ -29,6 +29,9 @@ class Translations(NamedTuple):
 class TextTranslator(tf.Module):
     """Translates texts; an empty one's translation is empty.
 
+    What a text is translated as does not depend on the others in its batch, but that its numbers
+    are rounded otherwise: by 1e-6 of a score, which could decide between two answers as good.
+
     Args:
         model: which may go on being trained; see `update`.
         preprocessor: of its texts.
@@ -41,7 +44,7 @@ class TextTranslator(tf.Module):
         super().__init__(name="translator")
         self.preprocessor = preprocessor
         self.decoding = decoding
-        self._decoder = model.for_serving()
+        self._decoder = model.for_serving(never=(PAD, UNKNOWN, START))
 
     def update(self) -> None:
         """Takes the model's weights as they are now."""
@@ -66,17 +69,25 @@ class TextTranslator(tf.Module):
         options = decoding or self.decoding
         source_ids = self.preprocessor({"text": text})["source_ids"]
         lengths = tf.reduce_sum(tf.cast(source_ids > 0, tf.int32), axis=1)
+        longest = self.preprocessor.max_target_length
         ratio = tf.cast(options.max_ratio, tf.float32)
-        limits = tf.cast(ratio * tf.cast(lengths, tf.float32), tf.int32) + options.max_extra
-        limits = tf.minimum(limits, self.preprocessor.max_target_length)
+        limits = tf.minimum(ratio * tf.cast(lengths, tf.float32), tf.cast(longest, tf.float32))
+        limits = tf.cast(limits, tf.int32) + options.max_extra
+        begun = None if prefix is None else self._prefix(prefix)
+        if begun is not None:
+            counts = tf.math.count_nonzero(begun >= 0, axis=1, dtype=tf.int32)
+            limits = tf.maximum(limits, counts + options.max_extra)
+        limits = tf.clip_by_value(limits, 1, longest)
         limits = tf.where(lengths <= 1, 1, limits)  # the end alone: an empty text
+        # Each text draws by itself, whatever else is in its batch.
+        seeds = tf.strings.to_hash_bucket_fast(text, 2**31 - 1) + tf.cast(options.seed, tf.int64)
         answers = self._decoder(
             source_ids,
             limits,
-            _strategy(options, n_best, text),
+            strategy(options, n_best, seeds),
             start=START,
             end=END,
-            prefix=None if prefix is None else self._prefix(prefix),
+            prefix=begun,
         )
         shape = tf.shape(answers.lengths)
         ids = tf.reshape(answers.tokens, [-1, tf.shape(answers.tokens)[2]])
@@ -92,28 +103,6 @@ class TextTranslator(tf.Module):
         """The tokens of what translations begin with, padded with -1."""
         ids = self.preprocessor.encode({"text": texts, "reference": texts})["target_ids"]
         return ids[:, :-1].to_tensor(-1)  # without the end
-
-
-def _strategy(options: Any, n_best: int, text: tf.Tensor) -> Strategy:
-    number = isinstance(options.temperature, int | float)
-    if not number or options.temperature > 0:
-        # Each text draws by itself, whatever else is in its batch.
-        seeds = tf.strings.to_hash_bucket_fast(text, 2**31 - 1) + tf.cast(options.seed, tf.int64)
-        sampler = RandomSampling(options.temperature, options.top_k, options.top_p, seeds)
-        return Sampling(sampler, n_best, repetition_penalty=options.repetition_penalty)
-    if isinstance(options.beam_width, int) and options.beam_width == 1 and n_best == 1:
-        return Sampling(
-            Greedy(),
-            length_penalty=options.length_penalty,
-            repetition_penalty=options.repetition_penalty,
-        )
-    return BeamSearch(
-        options.beam_width,
-        n_best,
-        options.length_penalty,
-        options.coverage_penalty,
-        options.repetition_penalty,
-    )
 
 
 def greedy(decoding: Decoding) -> Decoding:

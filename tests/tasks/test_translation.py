@@ -16,7 +16,6 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from data.preprocessing import Preprocessor
 from tasks.engine.checkpoints import Checkpoints
 from tasks.engine.cli import main
 from tasks.engine.export_check import check
@@ -24,7 +23,7 @@ from tasks.translation import Translation
 
 SMALL = "--model.width 32 --model.inner 64 --model.heads 2 --model.encoder_layers 1".split()
 SMALL += "--model.decoder_layers 1 --model.vocabulary_size 330 --train.batch_tokens 512".split()
-SMALL += "--train.learning_rate 1e-2 --decode.beam_width 3 --decode.n_best 2".split()
+SMALL += "--train.learning_rate 1e-2 --decode.beam_width 1 --decode.n_best 1".split()
 
 
 def run(*arguments: object) -> int:
@@ -90,8 +89,9 @@ def trained(tmp_path_factory) -> SimpleNamespace:
     train = write_pairs(folder, "train", 150)
     test = write_pairs(folder, "test", 30, start=150)
     options = ["--data.train", *train, "--data.test", *test, *SMALL]
-    options += ["--train.epochs", 30, "--model.dropout", 0.1, "--run.dir", folder / "run"]
-    options += ["--export.dir", folder / "served" / "model"]
+    options += "--train.epochs 20 --train.batch_tokens 256 --model.dropout 0.1".split()
+    options += "--decode.beam_width 3 --decode.n_best 2".split()
+    options += ["--run.dir", folder / "run", "--export.dir", folder / "served" / "model"]
     assert run("train", *options) == 0
     version = folder / "served" / "model" / "1"
     return SimpleNamespace(
@@ -146,7 +146,7 @@ def test_the_report_has_the_scores_and_pictures_that_exist(trained):
 
 def test_each_epoch_is_in_the_history_and_in_tensorboard(trained):
     history = json.loads((trained.folder / "checkpoints" / "history.json").read_text())
-    assert [epoch["epoch"] for epoch in history] == list(range(1, 31))
+    assert [epoch["epoch"] for epoch in history] == list(range(1, 21))
     assert {"loss", "val_loss", "val_perplexity"} <= history[0].keys()
     assert history[-1]["val_perplexity"] < 0.1 * history[0]["val_perplexity"]
     for split in ("train", "validation"):
@@ -166,11 +166,12 @@ def test_a_finished_run_given_again_does_not_train_again(trained):
 
 def test_evaluate_judges_other_data(trained, tmp_path):
     copied = shutil.copytree(trained.folder, tmp_path / "copied")
+    before = metrics_of(copied)
     other = write_pairs(tmp_path, "other", 20, start=200)
     assert run("evaluate", "--run.dir", copied, "--data.test", *other) == 0
     metrics = metrics_of(copied)
     assert metrics["test"]["examples"] == 20 and metrics["test"]["bleu"] > 50
-    assert metrics["validation"] == trained.metrics["validation"]
+    assert metrics["validation"] == before["validation"]
 
 
 def weights(folder: Path, name: str) -> list[np.ndarray]:
@@ -179,7 +180,7 @@ def weights(folder: Path, name: str) -> list[np.ndarray]:
 
 def test_a_run_stopped_after_an_epoch_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch):
     options = ["--data.train", *write_pairs(tmp_path, "train", 60), *SMALL]
-    options += ["--model.attention_dropout", 0.1, "--train.epochs", 3, "--train.average_epochs", 2]
+    options += ["--model.attention_dropout", 0.1, "--train.epochs", 2, "--train.average_epochs", 2]
     options += ["--train.deterministic", "true"]
     assert run("train", *options, "--run.dir", tmp_path / "whole") == 0
     keep = Checkpoints.on_epoch_end
@@ -199,31 +200,27 @@ def test_a_run_stopped_after_an_epoch_goes_on_as_if_nothing_had_happened(tmp_pat
             np.testing.assert_array_equal(one, other)
 
 
-def test_tables_of_each_format_are_trained_on_by_their_columns(tmp_path):
-    columns = ["english", "german"]
-    frames = [pd.DataFrame(pairs(*part), columns=columns) for part in ((90, 0), (9, 90), (12, 99))]
-    train, validation, test = (tmp_path / name for name in ("a.csv", "b.jsonl", "c.tsv"))
-    frames[0].assign(other=1).to_csv(train, index=False)
-    frames[1].to_json(validation, orient="records", lines=True)
-    frames[2].to_csv(test, sep="\t", index=False)
-    options = ["--data.train", train, "--data.validation", validation, "--data.test", test]
-    options += ["--data.source_column", "english", "--data.target_column", "german", *SMALL]
-    assert run("train", *options, "--train.epochs", 1, "--run.dir", tmp_path / "run") == 0
+def test_tables_and_back_translated_pairs_are_trained_on_by_their_columns(tmp_path):
+    parts = {"train": (90, 0), "made": (30, 90), "validation": (9, 120), "test": (12, 129)}
+    frames = {
+        name: pd.DataFrame(pairs(*part), columns=["english", "german"])
+        for name, part in parts.items()
+    }
+    frames["train"].assign(other=1).to_csv(tmp_path / "train.csv", index=False)
+    frames["made"].to_json(tmp_path / "made.jsonl", orient="records", lines=True)
+    frames["validation"].to_csv(tmp_path / "validation.tsv", sep="\t", index=False)
+    frames["test"].to_parquet(tmp_path / "test.parquet")
+    options = ["--data.train", tmp_path / "train.csv", "--data.test", tmp_path / "test.parquet"]
+    options += ["--data.validation", tmp_path / "validation.tsv"]
+    options += ["--data.back_translated", tmp_path / "made.jsonl"]
+    options += "--data.source_column english --data.target_column german".split()
+    options += ["--data.back_translation_weight", 0.5, "--train.epochs", 1]
+    assert run("train", *options, *SMALL, "--run.dir", tmp_path / "run") == 0
     metrics = metrics_of(tmp_path / "run")
     counts = [metrics[split]["examples"] for split in ("train", "validation", "test")]
-    assert counts == [90, 9, 12]
-
-
-def test_back_translated_pairs_are_marked_and_weighed(tmp_path):
-    train, made = (write_pairs(tmp_path, *part) for part in (("train", 90), ("made", 30, 90)))
-    options = ["--data.train", *train, "--data.back_translated", *made, *SMALL]
-    options += ["--data.back_translation_weight", 0.5, "--train.epochs", 1]
-    assert run("train", *options, "--run.dir", tmp_path / "run") == 0
-    assert "<bt>" in lines(tmp_path / "run" / "assets" / "vocabulary.txt")
-    metrics = metrics_of(tmp_path / "run")
+    assert counts == [90 + 30, 9, 12]
     assert metrics["data"]["back-translated pairs"] == 30
-    assert metrics["train"]["examples"] == 90 - 9 + 30
-    assert metrics["validation"]["examples"] == 9
+    assert "<bt>" in lines(tmp_path / "run" / "assets" / "vocabulary.txt")
 
 
 def test_other_vocabularies_and_nets_are_exported(tmp_path, capsys):
@@ -283,9 +280,11 @@ def test_the_greedy_signature_is_a_beam_of_one(trained, capsys):
     answers = trained.served["greedy"](text=tf.constant(trained.sources))
     assert [row["translation"] for row in rows] == texts(answers)
     np.testing.assert_allclose([row["score"] for row in rows], answers["score"], atol=1e-5)
-    best = trained.served["serving_default"](text=tf.constant(trained.sources))
-    assert np.mean(best["score"].numpy() >= answers["score"].numpy() - 1e-5) > 0.9
-    assert np.abs(best["score"].numpy() - answers["score"].numpy()).max() > 0.01
+    # What it has never seen leaves it in doubt, and then a wider search finds something else.
+    odd = tf.constant(ODD)
+    assert texts(trained.served["serving_default"](text=odd)) != texts(
+        trained.served["greedy"](text=odd)
+    )
 
 
 def test_the_first_of_the_best_is_the_answer(trained):
@@ -307,10 +306,11 @@ def test_a_text_alone_gets_the_answer_that_it_gets_among_others(trained, name):
     for index, text in enumerate(some):
         alone = trained.served[name](text=tf.constant([text]))
         for key, values in alone.items():
+            ours, theirs = values.numpy()[0], together[key].numpy()[index]
             if values.dtype == tf.string:
-                assert values[0].numpy().tolist() == together[key][index].numpy().tolist()
+                np.testing.assert_array_equal(ours, theirs)
             else:
-                np.testing.assert_allclose(values[0], together[key][index], atol=1e-5)
+                np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
 def test_no_texts_at_all_have_no_answers(trained):
@@ -375,26 +375,28 @@ def test_a_search_takes_its_options_from_the_request(trained):
     assert search(trained, max_ratio=0.0, max_extra=1) == [""] * 30
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"max_ratio": 1e9},
-        {"max_ratio": 1e38},
-        {"max_ratio": float("inf")},
-        {"max_extra": 2**31 - 1},
-    ],
-    ids=str,
-)
+ENOUGH = [{"max_ratio": 1e9}, {"max_ratio": float("inf")}, {"max_extra": 2**31 - 1}]
+
+
+@pytest.mark.parametrize("options", ENOUGH, ids=str)
 def test_an_answer_as_long_as_you_like_is_no_shorter_than_another(trained, options):
     assert search(trained, **options) == search(trained, max_ratio=10.0)
 
 
 def test_decode_options_bound_the_length_of_answers(trained, capsys):
     arguments = ["--run.dir", trained.folder, "--input", trained.test[0], "--decode.max_ratio", 0]
-    rows = predictions(capsys, *arguments, "--decode.max_extra", 4)
-    preprocessor = Preprocessor.load(trained.folder / "assets")
-    lengths = [len(preprocessor.pieces(row["translation"], "target")) for row in rows]
-    assert max(lengths) == 4  # the end is one of them
+    rows = predictions(capsys, *arguments, "--decode.beam_width", 1, "--decode.max_extra", 4)
+    whole = texts(trained.served["greedy"](text=tf.constant(trained.sources)))
+    for row, other in zip(rows, whole, strict=True):
+        assert other.startswith(row["translation"]) and len(row["translation"]) < len(other)
+
+
+def test_answers_may_be_drawn_at_random(trained, capsys):
+    arguments = ["--run.dir", trained.folder, "--input", trained.test[0]]
+    arguments += ["--decode.temperature", 1.5, "--decode.seed"]
+    drawn, again, other = (predictions(capsys, *arguments, seed) for seed in (0, 0, 1))
+    assert drawn == again
+    assert np.mean([one != two for one, two in zip(drawn, other, strict=True)]) > 0.5
 
 
 # Mistakes
@@ -403,9 +405,8 @@ def test_decode_options_bound_the_length_of_answers(trained, capsys):
 def test_unequal_files_are_refused_with_both_counts(tmp_path, capsys):
     source, target = write_pairs(tmp_path, "train", 20)
     target.write_text("\n".join(lines(target)[:17]) + "\n", "utf-8")
-    assert refusal(tmp_path, capsys, "--data.train", source, target).count(" lines") == 1
     error = refusal(tmp_path, capsys, "--data.train", source, target)
-    assert "20" in error and "17" in error
+    assert "train.en has 20 lines" in error and "train.de has 17" in error
 
 
 def refusal(tmp_path, capsys, *arguments: object) -> str:
@@ -436,7 +437,6 @@ def test_a_file_that_is_not_utf_8_is_refused_by_its_row(tmp_path, capsys):
     ("options", "message"),
     [
         ("--model.vocabulary_size 5000", "--model.vocabulary_size 5000: the data can fill"),
-        ("--model.vocabulary_size 310", "--model.vocabulary_size 310: "),
         ("--model.vocabulary_size 100", "vocabulary_size 100: must be at least 300"),
         ("--model.width 0", "width 0: must be at least 1"),
         ("--model.width 30 --model.heads 4", "the width must be an even multiple of the heads"),

@@ -512,10 +512,18 @@ def test_an_answer_depends_on_neither_batch_nor_padding():
     wide = answer(padded(SOURCES, extra=3))
     np.testing.assert_allclose(wide.scores, together.scores, atol=1e-5)
     assert answers_of(wide) == answers_of(together)
+    many = answer(np.tile(INPUTS["source_ids"], (40, 1)), np.tile(LIMITS, 40))
+    np.testing.assert_allclose(many.scores, np.tile(together.scores, (40, 1)), atol=1e-5)
+    assert answers_of(many) == 40 * answers_of(together)
     for row, source in enumerate(SOURCES):
         alone = answer(padded([source]), LIMITS[row : row + 1])
         np.testing.assert_allclose(alone.scores, together.scores[row : row + 1], atol=1e-5)
         assert answers_of(alone) == answers_of(together)[row : row + 1]
+
+
+def test_no_sources_have_no_answers():
+    answer = decoding(net().for_serving(), BeamSearch(3, 2))
+    assert answer(np.zeros((0, 0), "int32"), np.zeros(0, "int32")).scores.shape == (0, 2)
 
 
 @pytest.mark.parametrize("strategy", [Sampling(Greedy()), BeamSearch(3)], ids=["greedy", "beam"])

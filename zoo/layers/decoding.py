@@ -155,6 +155,33 @@ def decode(
     return strategy.finalize(state)
 
 
+def strategy(options: Any, n_best: int = 1, seeds: tf.Tensor | None = None) -> Strategy:
+    """The strategy that options ask for.
+
+    Args:
+        options: a `zoo.configs.Decoding`, or what has such attributes, which may then be tensors.
+        n_best: answers a row.
+        seeds: int64 (batch,), to draw by, where `temperature` is above 0 or a tensor.
+    """
+    penalties = {
+        "length_penalty": options.length_penalty,
+        "repetition_penalty": options.repetition_penalty,
+    }
+    if not _is(options.temperature, 0):
+        assert seeds is not None
+        sampler = RandomSampling(
+            seeds=seeds,
+            temperature=options.temperature,
+            top_k=options.top_k,
+            top_p=options.top_p,
+        )
+        return Sampling(sampler, n_best, **penalties)
+    if _is(options.beam_width, 1) and n_best == 1:
+        return Sampling(Greedy(), **penalties)
+    coverage = options.coverage_penalty
+    return BeamSearch(options.beam_width, n_best, coverage_penalty=coverage, **penalties)
+
+
 def _forced(
     limits: tf.Tensor, capacity: int | tf.Tensor, prefix: tf.Tensor | None, end: int
 ) -> tf.Tensor:
@@ -185,7 +212,7 @@ class Greedy:
         return tokens, tokens
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class RandomSampling:
     """A random token, by the model's distribution, which can be sharpened and cut.
 

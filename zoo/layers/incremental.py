@@ -72,6 +72,7 @@ class IncrementalDecoder(tf.Module):
         norm: after the last of them.
         table: the token table, (vocabulary, width), float32.
         rotary: whether positions turn queries and keys; else they are added to the tokens.
+        never: tokens that are not to be written, such as that of padding.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class IncrementalDecoder(tf.Module):
         norm: keras.layers.LayerNormalization,
         table: tf.Variable,
         rotary: bool,
+        never: Sequence[int] = (),
     ) -> None:
         super().__init__(name="decoder")
         self._width, self._heads = layers[0].width, layers[0].heads
@@ -88,7 +90,8 @@ class IncrementalDecoder(tf.Module):
         self._epsilon = norm.epsilon
         self._rotary = rotary
         self._table = table
-        self._source = (layers, norm)
+        # In a closure: of attributes, a SavedModel would hold the model's own weights too.
+        self._rewritten = lambda: self._rewrite(layers, norm, list(never))
         with tf.init_scope():
             values = self._rewritten()
             copies = [tf.Variable(value, trainable=False) for value in tf.nest.flatten(values)]
@@ -210,13 +213,19 @@ class IncrementalDecoder(tf.Module):
         square = tf.reduce_mean(tf.square(x), axis=-1, keepdims=True)
         return x * tf.math.rsqrt(square + self._epsilon)
 
-    def _rewritten(self) -> "_Weights":
-        layers, norm = self._source
+    def _rewrite(
+        self,
+        layers: Sequence[DecoderLayer],
+        norm: keras.layers.LayerNormalization,
+        never: list[int],
+    ) -> "_Weights":
         gamma, beta, vectors = map(np.array, (norm.gamma, norm.beta, self._table))
+        bias = vectors @ beta
+        bias[never] = -1e9
         return _Weights(
             layers=tuple(self._layer(layer) for layer in layers),
             memory=_split(_joined(*(_with_bias(layer.source_memory) for layer in layers))),
-            output=Product(gamma[:, np.newaxis] * vectors.T, vectors @ beta),
+            output=Product(gamma[:, np.newaxis] * vectors.T, bias),
         )
 
     def _layer(self, layer: DecoderLayer) -> _Layer:

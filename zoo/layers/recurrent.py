@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from zoo.layers.devices import has
+from zoo.layers.devices import has, side_by_side
 
 
 @keras.saving.register_keras_serializable(package="zoo")
@@ -114,10 +114,8 @@ def _parts(x: tf.Tensor, training: bool) -> list[tf.Tensor]:
     longer than they work, so it pays to give each op one thread and each thread a part of the
     batch: see docs/performance.md.
     """
-    threading = tf.config.threading
-    count = threading.get_inter_op_parallelism_threads()
-    one_thread_an_op = threading.get_intra_op_parallelism_threads() == 1
-    if not training or not one_thread_an_op or count < 2:
+    count = side_by_side() if training else 1
+    if count < 2:
         return [x]
     rows = tf.shape(x)[0]
     return [x[rows * part // count : rows * (part + 1) // count] for part in range(count)]

@@ -16,6 +16,7 @@ from zoo.layers import fused
 from zoo.layers.attention import Size, cross_attention, self_attention
 
 EPSILON = 1e-6  # of the variance in layer norms
+ACTIVATIONS = ("relu", "gelu", "swiglu")
 
 Pair = tuple[tf.Tensor, tf.Tensor]
 Shape = tuple[Size, Size]  # batch and length

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 def token_nats(
     rows: tf.Tensor, table: tf.Tensor, tokens: tf.Tensor, label_smoothing: float = 0.0
-) -> tf.Tensor:
+) -> tuple[tf.Tensor, tf.Tensor]:
     """The cross-entropy of `softmax(rows @ table.T)`, with label smoothing (Szegedy et al. 2016,
     section 7) against the uniform distribution over all tokens.
 
@@ -21,8 +21,9 @@ def token_nats(
         label_smoothing: share of the target probability spread over all tokens, 0 to 1.
 
     Returns:
-        float32 (rows,). In half precision each is rounded, without bias, to about 0.01: enough to
-        watch, and the gradient does not suffer.
+        float32 (rows,), and the same without smoothing, which has no gradient. In half precision
+        each is rounded, without bias, to about 0.01: enough to watch, and the gradient does not
+        suffer.
     """
 
     @tf.custom_gradient
@@ -33,14 +34,19 @@ def token_nats(
         shares = tf.nn.softmax(logits)
         at = tf.stack([tf.range(tf.size(tokens)), tokens], axis=1)
         true, share = (tf.cast(tf.gather_nd(x, at), tf.float32) for x in (logits, shares))
-        log_sum = true - tf.math.log(tf.maximum(share, 1e-37))
+        if rows.dtype == tf.float16:
+            # Small shares are zero there; the largest is not.
+            peak, share = (tf.reduce_max(x, axis=1) for x in (logits, shares))
+            log_sum = tf.cast(peak, tf.float32) - tf.math.log(tf.cast(share, tf.float32))
+        else:
+            log_sum = true - tf.math.log(tf.maximum(share, 1e-37))
         average = tf.reduce_mean(table, axis=0)
         nats = log_sum - (1.0 - label_smoothing) * true
         if label_smoothing:
             mean = tf.linalg.matvec(tf.cast(rows, tf.float32), average)  # of the logits
             nats -= label_smoothing * mean
 
-        def gradient(dy):
+        def gradient(dy, _):
             dy = dy[:, tf.newaxis]
             truth = (1.0 - label_smoothing) * tf.gather(table, tokens)
             drows = tf.cast(tf.matmul(shares, kernel), tf.float32) - truth
@@ -55,6 +61,6 @@ def token_nats(
             )
             return tf.cast(drows * dy, rows.dtype), dtable
 
-        return nats, gradient
+        return (nats, log_sum - true), gradient
 
     return run(rows, table)

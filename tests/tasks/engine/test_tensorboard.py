@@ -39,7 +39,7 @@ def compiled():
 
 
 def fit(logdir, model=None, initial_epoch=0, epochs=2, validate=True, **options):
-    callback = TensorBoard(logdir, batch_size=2, update_freq=2, **options)
+    callback = TensorBoard(logdir, examples_per_step=2, update_freq=2, **options)
     (model or compiled()).fit(
         data(),
         steps_per_epoch=4,
