@@ -193,7 +193,8 @@ class ParallelTexts(Tables):
 
     validation_fraction: float = 0.1
     """Share of the training pairs held out for validation when none is named, 0 to 0.5: never of
-    the back-translated ones."""
+    the back-translated ones. Training pairs equal to one held out, and back-translated ones with
+    its translation, are left out and counted."""
 
     on_bad_row: Literal["error", "skip"] = "error"
     """What to do with a pair that is not UTF-8, or a row of a table that has too many or too few
@@ -238,7 +239,8 @@ class ParallelTexts(Tables):
 
     back_translation_tag: str = "<bt>"
     """What is put in front of the sources of back-translated pairs, which tells the model not to
-    learn from them what people's sources look like (Caswell et al. 2019, arXiv 1906.06442)."""
+    learn from them what people's sources look like (Caswell et al. 2019, arXiv 1906.06442). Empty
+    for no tag."""
 
     back_translation_weight: float = 1.0
     """How much a back-translated pair counts in the loss, where another counts 1."""

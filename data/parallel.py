@@ -72,8 +72,9 @@ class ParallelSource:
     def splits(self, seed: int) -> Splits:
         """Reads training, validation and test data.
 
-        Validation data that isn't named is held out of the training data once that is cleaned. Of
-        the sample, all three are parts that share no pair.
+        Validation data that isn't named is held out of the training data once that is cleaned;
+        pairs to train on that give it away are left out. Of the sample, all three are parts that
+        share no pair.
 
         Args:
             seed: picks what is held out.
@@ -96,6 +97,11 @@ class ParallelSource:
         validation = read.get("validation")
         if validation is None and options.validation_fraction:
             train, validation = _held_out(train, options.validation_fraction, seed)
+            train, made, left_out = _kept_apart(train, made, validation)
+            if left_out:
+                facts["training pairs left out as they are in the validation data"] = left_out
+            if not len(train):
+                raise DataError(_nothing_left(train.source, facts))
         for name, records in read.items():
             if count := _shared(_joined(train, made), records):
                 facts[f"{name} pairs in the training data"] = count
@@ -465,6 +471,17 @@ def _shared(train: Records, other: Records) -> int:
     suspects = train.take(np.isin(_hashes(train), _hashes(other)))
     known = set(_pairs(suspects))
     return sum(pair in known for pair in _pairs(other))
+
+
+def _kept_apart(train: Records, made: Records, held_out: Records) -> tuple[Records, Records, int]:
+    """Training and back-translated pairs without those that are held out, nor back-translations of
+    what these should be translated as; and how many that were."""
+    pairs, references = set(_pairs(held_out)), set(held_out.columns["reference"])
+    leaks = np.fromiter((pair in pairs for pair in _pairs(train)), bool, len(train))
+    known = (reference in references for reference in made.columns["reference"])
+    made_leaks = np.fromiter(known, bool, len(made))
+    count = np.count_nonzero(leaks) + np.count_nonzero(made_leaks)
+    return train.take(~leaks), made.take(~made_leaks), int(count)
 
 
 def _nothing_left(source: str, facts: dict[str, int]) -> str:

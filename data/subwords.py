@@ -11,6 +11,7 @@ All of it but learning happens in the graph, so a SavedModel takes and answers r
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
@@ -68,13 +69,15 @@ class TranslationPreprocessor(Preprocessor):
         self.source_vocabulary = _pieces(source_model)
         self._models = {"source_model": source_model}
         # FastSentencepieceTokenizer has neither BPE nor pieces for bytes.
-        self._source = tf_text.SentencepieceTokenizer(source_model, tf.int32, add_eos=True)
+        tokenizer = partial(tf_text.SentencepieceTokenizer, out_type=tf.int32, add_eos=True)
+        # Of one name, the two would be one when a SavedModel with them is loaded in Python.
+        self._source = tokenizer(source_model, name="source_subwords")
         if target_model is None:
             self.target_vocabulary, self._target = self.source_vocabulary, self._source
         else:
             self.target_vocabulary = _pieces(target_model)
             self._models["target_model"] = target_model
-            self._target = tf_text.SentencepieceTokenizer(target_model, tf.int32, add_eos=True)
+            self._target = tokenizer(target_model, name="target_subwords")
 
     @property
     def joint(self) -> bool:
@@ -225,16 +228,19 @@ def learn_subwords(
         kind: `unigram` (Kudo 2018) or `bpe` (Sennrich et al. 2016).
         byte_fallback: spell characters that are not among the pieces as bytes of UTF-8, so that
             none is unknown.
-        user_symbols: texts that are one piece each, whatever is around them.
+        user_symbols: texts that are one piece each, whatever is around them; lower-cased as texts
+            are. Empty ones are none.
         character_coverage: the share of all characters to have pieces for; the rarest others have
             none. By default 0.9995, or 1 without `byte_fallback`.
         normalization: SentencePiece's rules: nmt_nfkc, nfkc, nmt_nfkc_cf, nfkc_cf or identity.
         lowercase: lower-case first, as the preprocessor then does.
 
     Raises:
-        DataError: there is no text, or the data can't fill `size`, or needs more.
+        DataError: there is no text, the data can't fill `size`, or needs more, or a symbol can't be
+            one.
     """
     model = BytesIO()
+    symbols = dict.fromkeys(s.lower() if lowercase else s for s in user_symbols if s.strip())
     read = _Read(texts, lowercase)
     if character_coverage is None:
         character_coverage = 0.9995 if byte_fallback else 1.0
@@ -245,7 +251,7 @@ def learn_subwords(
             vocab_size=max(size, END + 1),  # with less, it does not say how many are needed
             model_type=kind,
             byte_fallback=byte_fallback,
-            user_defined_symbols=list(user_symbols),
+            user_defined_symbols=list(symbols),
             character_coverage=character_coverage,
             normalization_rule_name=normalization,
             pad_id=PAD,
@@ -292,6 +298,11 @@ def _explained(reason: str, size: int) -> DataError | None:
     if found := re.search(r"smaller than required_chars\. \d+ vs (\d+)", reason):
         return DataError(
             f"{asked}: the data's characters and the special pieces alone are {found[1]}; give more"
+        )
+    if found := re.search(r"(\S+) (?:must not be defined with|is already defined)", reason):
+        return DataError(
+            f"the symbol {found[1]} is one that every vocabulary has; name another with "
+            "--model.user_symbols or --data.back_translation_tag"
         )
     return None
 

@@ -24,6 +24,7 @@ class Translation(Task[Data, TranslatorConfig]):
     name = "translation"
     decode_options = Decoding
     sample = "sample"
+    without = {"class_weights": "translations have no classes"}
     # The phrase book has 6,000 pairs of few different words.
     first_run = (
         *("--model.vocabulary_size", "1200", "--train.epochs", "12"),

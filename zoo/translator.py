@@ -4,6 +4,7 @@ model = translator(TranslatorConfig(size="tiny"), source_vocabulary_size=9000)
 logits = model({"source_ids": source_ids, "target_ids": target_ids})
 """
 
+import threading
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -84,7 +85,7 @@ class Translator(keras.Model):
         _require_one_of("activation", activation, ACTIVATIONS)
         if width % heads or width // heads % 2:
             raise ValueError(f"width {width} must be an even multiple of heads {heads}")
-        self._fusing = False
+        self._now = threading.local()  # as replicas' steps are traced in threads that take turns
         self._perplexities: list[Perplexity] = []
         self._config = {
             "source_vocabulary_size": source_vocabulary_size,
@@ -136,11 +137,16 @@ class Translator(keras.Model):
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Keras' step; compiled with a `TokenCrossentropy`, without logits."""
-        self._fusing = isinstance(self.loss, TokenCrossentropy)
+        self._now.fusing = isinstance(self.loss, TokenCrossentropy)
         try:
             return super().train_step(data)
         finally:
-            self._fusing = False
+            self._now.fusing = False
+
+    @property
+    def _fusing(self) -> bool:
+        """Whether this is such a step."""
+        return getattr(self._now, "fusing", False)
 
     def _parts(self, inputs: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
         """What logits are made of, (batch * length, width), in parts that are trained on side by

@@ -39,6 +39,9 @@ VERBS = {
     "export": "write a trained run as a SavedModel for TensorFlow Serving",
 }
 
+# Of a recipe, what gives way to another option that the user gave, as it would overrule that.
+_GIVE_WAY = {"train.batch_tokens": "train.batch_size"}
+
 # What a machine, not the program, can refuse: no space, no permission, no such place.
 _MACHINE_SAYS_NO = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM,
@@ -90,7 +93,11 @@ def _run(task: Task, arguments: list[str]) -> None:
         questions = ("-h", "--help", "--print_config")
         plain = [argument for argument in arguments if not argument.startswith(questions)]
         model = _config(task, parser.parse_args(plain).as_dict()).model
-        parser.set_defaults(task.recipe(model))
+        given = set(parser.parse_args(plain, defaults=False).keys())
+        recipe = task.recipe(model)
+        parser.set_defaults(
+            {name: value for name, value in recipe.items() if _GIVE_WAY.get(name) not in given}
+        )
     options = parser.parse_args(arguments)
     config = _config(task, earlier | options.as_dict())
 

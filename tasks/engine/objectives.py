@@ -39,12 +39,12 @@ def forecast_objective(preprocessor: ForecastPreprocessor) -> Objective:
     )
 
 
-def translation_objective(train: Train, *, target_language: str | None = None) -> Objective:
+def translation_objective(train: Train) -> Objective:
     """The next token of a text: cross-entropy on logits, best checkpoint by perplexity."""
     return Objective(
         loss=TokenCrossentropy(train.label_smoothing),
         metrics=[Perplexity()],
-        assessment=TranslationAssessment(target_language),
+        assessment=TranslationAssessment(),
         monitor="perplexity",
         mode="min",
     )

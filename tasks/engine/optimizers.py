@@ -289,8 +289,8 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
     Args:
         kind: `linear` or `cosine` (Loshchilov & Hutter 2017, equation 5) decay, or `constant`; or
             `triangular`, from 0.2 of the rate up and down to 0.07 of it, in lines (Jordan 2024,
-            listing 4); or `inverse_sqrt`, down with the square root of the steps, whatever their
-            total (Vaswani et al. 2017, equation 3).
+            listing 4); or `inverse_sqrt`, down with the square root of the steps (Vaswani et al.
+            2017, equation 3); their total matters only as training warms up for a share of it.
         learning_rate: the highest, reached after the warmup.
         warmup_steps: batches until then; the first step's rate is `learning_rate / warmup_steps`.
         total_steps: batches in all, warmup included.

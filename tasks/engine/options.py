@@ -1,7 +1,7 @@
 """The options that every task has besides its data and model; importable without TensorFlow."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from tasks.engine.errors import UsageError
@@ -19,7 +19,8 @@ class Train:
 
     batch_tokens: int | None = None
     """Tokens a step instead of `batch_size` examples, padding included, the longer side counted:
-    for tasks whose records are of unlike length."""
+    for tasks whose records are of unlike length. Where a task has such a default, it gives way to
+    a `batch_size` that you give; if you give both, this holds."""
 
     freeze_epochs: int = 0
     """Of a pretrained model: epochs at the start in which only the new head is trained, at
@@ -34,7 +35,7 @@ class Train:
 
     schedule: Literal["linear", "cosine", "constant", "triangular", "inverse_sqrt"] = "linear"
     """How the learning rate falls after warmup: to zero, not at all, (triangular) from 0.2 of its
-    highest to 0.07 of it, or with the square root of the steps."""
+    highest to 0.07 of it, or with the square root of the steps, counted from the beginning."""
 
     warmup: float = 0.1
     """Share of the steps in which the learning rate rises from zero, 0 to 1."""
@@ -169,6 +170,20 @@ class Config:
     export: ExportOptions
     decode: Any  # the task's own dataclass, or None
     plain: dict[str, Any]  # the same as dicts, as config.yaml has them
+
+    @property
+    def defaults(self) -> dict[str, dict[str, Any]]:
+        """What the options are that nobody gives, recipes apart, by section."""
+        return {
+            name: {
+                field.name: field.default_factory()
+                if callable(field.default_factory)
+                else field.default
+                for field in fields(getattr(self, name))
+            }
+            for name in self.plain
+            if name != "task"
+        }
 
 
 def profiled_steps(profile: str) -> tuple[int, int]:

@@ -55,6 +55,7 @@ def write_report(
         *(_section(_words(name), link) for name, link in links.items()),
         _section(mistakes_title, _rows(mistakes)),
         _section("Signatures", _facts(metrics.get(judged, {}).get("signatures", {}))),
+        _section("Decoding", _facts(metrics.get(judged, {}).get("decode", {}))),
         _section("Data", _data(metrics, config)),
         _section("To repeat it", _repeat(run, config)),
         _section("Environment", _facts(metrics.get("environment", {}))),

@@ -13,7 +13,7 @@ from tasks.engine.errors import UsageError
 from tasks.engine.files import atomic_write
 
 # Options that may differ between two commands that mean the same run.
-_INCIDENTAL = ("config", "run.", "export.", "train.profile")
+_INCIDENTAL = ("config", "run.", "export.", "decode.", "train.profile")
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,12 @@ class Run:
         """The names of the models to compare with that there are."""
         return sorted(path.parents[1].name for path in self.folder.glob("baselines/*/*/best.keras"))
 
-    def resumable(self, options: dict[str, Any]) -> bool:
+    def resumable(self, options: dict[str, Any], defaults: Mapping[str, Any] | None = None) -> bool:
         """Whether the folder already holds this very run; False when it is free for a new one.
 
         Args:
             options: the whole config, by section.
+            defaults: what options were that the run's config doesn't have yet, by section.
         Raises:
             UsageError: the folder holds something else; the message says what differs.
         """
@@ -73,7 +74,7 @@ class Run:
             if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
                 raise UsageError(f"{self.folder}: not empty and not a run; name another --run.dir")
             return False
-        earlier = flat(self.options())
+        earlier = flat(defaults or {}) | flat(self.options())
         now = flat(options)
         self.require_task(now["task"])
         differing = [

@@ -22,6 +22,7 @@ from data.batching import EncodedRecords
 from data.records import Records
 from data.subwords import TranslationPreprocessor
 from tasks.engine import markdown
+from tasks.engine.checkpoints import copy_weights, float32_twin
 from tasks.engine.errors import UsageError
 from tasks.engine.translating import TextTranslator
 from tasks.engine.translation_pictures import (
@@ -59,6 +60,9 @@ class TranslationAssessment:
 
     def __init__(self, target_language: str | None = None) -> None:
         self.target_language = target_language
+        # The last texts that were scored one by one: pictures, mistakes and summaries are of the
+        # same, of which there may be many.
+        self._scored: tuple[list[str], list[str], np.ndarray] = [], [], np.zeros(0)
 
     def metrics(
         self,
@@ -125,7 +129,7 @@ class TranslationAssessment:
             buckets.append((lengths, score.score))
         return {
             "bleu_by_source_length": bleu_by_length_picture(buckets),
-            "chrf_of_sentences": scores_picture(_sentence_scores(references, translations)),
+            "chrf_of_sentences": scores_picture(self._sentence_scores(references, translations)),
         }
 
     def mistakes(
@@ -136,7 +140,7 @@ class TranslationAssessment:
         Returns:
             Dicts of `source`, `reference`, `translation` and `chrf`, 0 to 100.
         """
-        scores = _sentence_scores(truth.tolist(), outputs["translation"].tolist())
+        scores = self._sentence_scores(truth.tolist(), outputs["translation"].tolist())
         sources = _sources(records)
         return [
             {
@@ -169,9 +173,18 @@ class TranslationAssessment:
         """sacreBLEU's name of what makes tokens of the target language."""
         return _TOKENIZERS.get(self.target_language or _language(references), "13a")
 
+    def _sentence_scores(self, references: list[str], translations: list[str]) -> np.ndarray:
+        """Each sentence's chrF++, 0 to 100."""
+        if self._scored[:2] != (references, translations):
+            scorer, pairs = _chrf(), zip(references, translations, strict=True)
+            scores = [scorer.sentence_score(ours, [theirs]).score for theirs, ours in pairs]
+            self._scored = references, translations, np.array(scores)
+        return self._scored[2]
+
 
 class SampleTranslations(keras.callbacks.Callback):
-    """Shows, after each epoch, in TensorBoard what some sentences are translated as.
+    """Shows, after each epoch, in TensorBoard what some sentences are translated as, by
+    the averaged weights if the optimizer keeps any.
 
     They are a run of their own, `translations`, in the logs: TensorBoard would not read all of two
     files that are written to in one run at once.
@@ -198,13 +211,15 @@ class SampleTranslations(keras.callbacks.Callback):
         self._references = [str(text) for text in some.columns["reference"]]
         self._preprocessor, self._decoding = preprocessor, decoding
         self._logs = logs
-        self._translator: TextTranslator | None = None
+        self._copy: keras.Model | None = None
         self._writer: tf.summary.SummaryWriter | None = None
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        if self._translator is None:
-            self._translator = TextTranslator(self.model, self._preprocessor, self._decoding)
+        if self._copy is None:
+            self._copy = float32_twin(self.model)
+            self._translator = TextTranslator(self._copy, self._preprocessor, self._decoding)
             self._translate = self._translator.function()
+        copy_weights(self.model, self._copy)
         self._translator.update()
         if self._writer is None:
             self._writer = tf.summary.create_file_writer(str(self._logs / "translations"))
@@ -266,12 +281,6 @@ def _language(texts: Sequence[str], some: int = 1000) -> str:
 
 def _chrf() -> CHRF:
     return CHRF(word_order=2)
-
-
-def _sentence_scores(references: Sequence[str], translations: Sequence[str]) -> np.ndarray:
-    """Each sentence's chrF++, 0 to 100."""
-    scorer, pairs = _chrf(), zip(references, translations, strict=True)
-    return np.array([scorer.sentence_score(ours, [theirs]).score for theirs, ours in pairs])
 
 
 def _sources(records: Records) -> list[str]:

@@ -8,6 +8,8 @@ from matplotlib.ticker import MaxNLocator
 
 from tasks.engine.pictures import BLUE, INK, label_style, new_figure, plain, short
 
+_MOST = 60  # pieces a side of an attention map, which is inches large with them
+
 
 def bleu_by_length_picture(buckets: Sequence[tuple[str, float]]) -> Figure:
     """A bar for each range of lengths, such as "12-30", all of about as many sentences."""
@@ -36,13 +38,21 @@ def attention_figure(
 ) -> Figure:
     """Where a model looked in the source as it wrote each piece of the target.
 
-    Pieces whose letters no installed font has are drawn as their positions.
+    Pieces whose letters no installed font has are drawn as their positions. Of more than 60 pieces
+    a side the last are one, "…", with the sum of the source's weights and the mean of the target's.
 
     Args:
         source_pieces: what the source was encoded as.
         target_pieces: what the target was.
         attention: weights from 0 to 1, (target, source).
     """
+    last = _MOST - 1
+    if len(source_pieces) > _MOST:
+        source_pieces = [*source_pieces[:last], "…"]
+        attention = np.c_[attention[:, :last], attention[:, last:].sum(axis=1)]
+    if len(target_pieces) > _MOST:
+        target_pieces = [*target_pieces[:last], "…"]
+        attention = np.r_[attention[:last], attention[last:].mean(axis=0, keepdims=True)]
     figure = new_figure(1.6 + 0.26 * len(source_pieces), 1.2 + 0.26 * len(target_pieces))
     axes = plain(figure.add_subplot())
     axes.imshow(attention, cmap="Blues", vmin=0, aspect="equal")

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ _ANSWERS = ("label", "target", "reference", "weight")  # columns that requests h
 def train(task: Task, config: Config) -> None:
     """Trains (or resumes), evaluates, and exports when an export folder is given."""
     run = Run.named(config.run.dir, task.name)
-    resuming = run.resumable(config.plain)
+    resuming = run.resumable(config.plain, config.defaults)
     if config.export.dir:
         _require_writable(Path(config.export.dir))
     if config.train.freeze_epochs and not config.model.start:
@@ -182,7 +182,7 @@ def _backtest(
         metrics = own.metrics()
         if not metrics:
             _say("fold", f"{number} of {len(folds)}: {_describe(splits)}")
-            resuming = own.resumable(config.plain)
+            resuming = own.resumable(config.plain, config.defaults)
             part = _train_part(task, config, own, splits, strategy, resuming)
             metrics = {"task": task.name, "parameters": part.parameters, "train": part.figures}
             _judge(task, own, part, {"test": splits.test}, metrics, config, own.history())
@@ -222,6 +222,8 @@ def _judge(
                 judged.truth, judged.outputs, judged.records, baselines
             )
             metrics[split] |= {"examples": len(records), "skipped": records.skipped}
+            if config.decode:
+                metrics[split]["decode"] = asdict(config.decode)
             _say(split, _headline(metrics[split]))
             if "baselines" in metrics[split]:
                 _say("", _compared(metrics[split]["baselines"], trained.objective.monitor))

@@ -302,6 +302,34 @@ def test_batches_of_tokens_are_as_large_as_can_be_in_eights(lengths, batch_token
             assert more * by_length[begin + more - 1] > batch_tokens
 
 
+@settings(deadline=None, max_examples=60)
+@given(LENGTHS, st.integers(1, 400), st.sampled_from([2, 3]))
+def test_batches_of_tokens_can_be_shared_evenly_by_replicas(lengths, batch_tokens, replicas):
+    lengths = np.array(lengths)
+    bounds = token_bounds(lengths, batch_tokens, replicas)
+    order, spans = (part.numpy() for part in token_order(lengths, tf.constant(bounds), 1, 2))
+    assert set(order) == set(range(len(lengths))) and len(order) < len(lengths) + replicas
+    assert order[len(lengths) :].tolist() == np.resize(order, len(order))[len(lengths) :].tolist()
+    for begin, end in spans:
+        batch = order[begin:end]
+        assert len(batch) and len(batch) % replicas == 0
+        tokens = len(batch) * lengths[batch].max()
+        assert len(batch) == replicas or tokens <= batch_tokens
+        if end < len(lengths) and len(batch) > 8 * replicas:
+            assert len(batch) % 8 == 0
+
+
+@pytest.mark.parametrize("replicas", [2, 3])
+def test_an_epoch_of_token_batches_for_replicas_has_every_record(replicas):
+    encoded = pairs(like_texts(61))
+    steps = encoded.steps(8, batch_tokens=100, multiple=replicas)
+    dataset = encoded.training(8, 0, batch_tokens=100, multiple=replicas)
+    batches = numbers_in(dataset, 2 * steps)
+    for epoch in (batches[:steps], batches[steps:]):
+        assert set(chain(*epoch)) == set(range(61))
+        assert {len(batch) % replicas for batch in epoch} == {0}
+
+
 def test_batches_of_tokens_waste_little_on_padding():
     lengths = like_texts(4000)
     encoded = pairs(lengths)

@@ -300,6 +300,30 @@ def test_back_translated_pairs_are_tagged_weighed_and_never_held_out(write):
     }
 
 
+def test_training_pairs_that_give_held_out_ones_away_are_left_out(write):
+    table = sentences(20)
+    files = write_pairs(write, [*table, *table])
+    made = write_pairs(
+        write, [(f"machine {i}", target) for i, (_, target) in enumerate(table)], "m"
+    )
+    splits = source(
+        train=files, back_translated=made, back_translation_tag="", deduplicate=False
+    ).splits(1)
+    train, validation = pairs(splits.train), pairs(splits.validation)
+    assert len(validation) == 4 and not set(train) & set(validation)
+    references = {reference for _, reference in validation}
+    assert not references & {reference for _, reference in train}
+    assert ("machine 19", table[19][1]) in train or table[19][1] in references
+    left_out = "training pairs left out as they are in the validation data"
+    assert splits.train.facts[left_out] == 60 - len(train) - len(validation)
+
+
+def test_all_pairs_alike_leave_none_to_train_on(write):
+    files = write_pairs(write, PAIRS[:1] * 10)
+    with pytest.raises(DataError, match=r"no pair is left to train on .*in the validation data"):
+        source(train=files, deduplicate=False).splits(1)
+
+
 def test_data_of_which_nothing_is_left_says_what_left_it_out(write):
     said = message(*write_pairs(write, [*PAIRS, ("", "x")]), max_characters=3)
     assert (

@@ -82,6 +82,19 @@ def test_user_symbols_are_pieces_of_their_own():
     assert there_and_back(preprocessor, "<2fr> the sea") == ["<2fr> the sea"]
 
 
+def test_symbols_are_lower_cased_as_texts_are_and_taken_once():
+    model = learn_subwords(ENGLISH, 284, user_symbols=["<BT>", "", "<bt>", " "], lowercase=True)
+    preprocessor = TranslationPreprocessor(model, lowercase=True)
+    assert preprocessor.source_vocabulary.count("<bt>") == 1
+    assert "<bt>" in preprocessor.pieces("<BT> Ben")
+
+
+@pytest.mark.parametrize("symbol", ["<unk>", "<0x41>"])
+def test_a_symbol_that_every_vocabulary_has_is_refused(symbol):
+    with pytest.raises(DataError, match=f"the symbol {symbol} is one that .*back_translation_tag$"):
+        learn_subwords(ENGLISH, 290, user_symbols=[symbol])
+
+
 def test_learning_can_lower_case_and_normalize_as_asked():
     pieces = TranslationPreprocessor(learn_subwords(GERMAN, 283, lowercase=True)).source_vocabulary
     assert not any(piece != piece.lower() for piece in pieces[260:])

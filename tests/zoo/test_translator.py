@@ -240,15 +240,23 @@ def test_token_nats_are_the_plain_cross_entropy_with_its_gradients(smoothing, dt
         )
 
     def fast(rows, table):
-        return token_nats(tf.cast(rows, dtype), table, tokens, smoothing)
+        return token_nats(tf.cast(rows, dtype), table, tokens, smoothing)[0]
 
     found, expected = (
         value_and_gradients(function, [tf.cast(rows, "float32"), table], upstream)
         for function in (fast, plain)
     )
+    tolerance = 1e-5 if dtype == "float32" else 0.02
     for one, other in zip(found, expected, strict=True):
-        tolerance = 1e-5 if dtype == "float32" else 0.02
         np.testing.assert_allclose(one, other, atol=tolerance * np.abs(other).max())
+
+
+def test_token_nats_are_told_without_smoothing_too():
+    rows, table = numbers(50, 8, seed=1), tf.constant(numbers(21, 8, seed=2))
+    tokens = np.random.RandomState(3).randint(0, 21, 50).astype("int32")
+    known = [token_nats(rows, table, tokens, smoothing)[1] for smoothing in (0.0, 0.2)]
+    np.testing.assert_array_equal(*known)
+    np.testing.assert_array_equal(known[0], token_nats(rows, table, tokens)[0])
 
 
 def value_and_gradients(function, tensors, upstream):
@@ -263,8 +271,9 @@ def value_and_gradients(function, tensors, upstream):
 
 def compiled(loss, rate=1.0, eager=True, **options) -> Translator:
     """Eager unless a test is of many steps: to trace one takes longer than to run a few."""
-    model, optimizer = net(**options), keras.optimizers.SGD(rate)
-    model.compile(optimizer, loss, None, None, [Perplexity()], run_eagerly=eager, jit_compile=False)
+    model, metrics = net(**options), [Perplexity()]
+    optimizer, how = keras.optimizers.SGD(rate), {"run_eagerly": eager, "jit_compile": False}
+    model.compile(optimizer, loss, metrics=metrics, **how)
     return model
 
 
@@ -321,17 +330,48 @@ def test_the_step_is_the_slope_of_the_textbook_loss(options):
         assert slope == pytest.approx((up - down) / 2e-5, rel=1e-3, abs=1e-4), name
 
 
-def test_metrics_are_of_validation_alone_and_right():
+def test_perplexity_is_right_in_training_and_validation():
     model = compiled(TokenCrossentropy(0.1), rate=0.01, eager=False, decoder_layers=1)
+    before = model.nats(INPUTS, LABELS).numpy()
+    data = tf.data.Dataset.from_tensor_slices((INPUTS, LABELS))
     # In two batches, with unlike many tokens.
-    data = tf.data.Dataset.from_tensor_slices((INPUTS, LABELS)).batch(3)
-    history = model.fit(data, validation_data=data, epochs=2, verbose=0).history
-    assert history.keys() == {"loss", "val_loss", "val_perplexity"}
-    nats = model.nats(INPUTS, LABELS).numpy()
-    assert history["val_perplexity"][-1] == pytest.approx(np.exp(nats[REAL].mean()), rel=1e-5)
-    assert history["val_perplexity"][-1] < history["val_perplexity"][0]
-    found = model.evaluate(data, verbose=0, return_dict=True)
+    validation = data.batch(3)
+    history = model.fit(data.batch(4), validation_data=validation, epochs=2, verbose=0).history
+    assert history.keys() == {"loss", "perplexity", "val_loss", "val_perplexity"}
+    assert history["perplexity"][0] == pytest.approx(np.exp(before[REAL].mean()), rel=1e-5)
+    after = model.nats(INPUTS, LABELS).numpy()
+    assert history["val_perplexity"][-1] == pytest.approx(np.exp(after[REAL].mean()), rel=1e-5)
+    assert history["val_perplexity"][-1] < history["val_perplexity"][0] < history["perplexity"][0]
+    found = model.evaluate(validation, verbose=0, return_dict=True)
     assert found["perplexity"] == history["val_perplexity"][-1]
+
+
+def test_perplexity_in_training_counts_records_by_their_weights():
+    model = compiled(TokenCrossentropy(0.1))
+    nats = model.nats(INPUTS, LABELS).numpy()
+    history = model.fit(INPUTS, LABELS, sample_weight=OF_RECORDS, verbose=0).history
+    each = np.repeat(OF_RECORDS, REAL.sum(axis=1))
+    expected = np.exp(np.average(nats[REAL], weights=each))
+    assert history["perplexity"] == [pytest.approx(expected, rel=1e-5)]
+
+
+@pytest.mark.parametrize("batch", [4, 3, 1])
+def test_a_batch_in_parts_trains_as_a_whole_one_does(monkeypatch, batch):
+    inputs = {name: ids[:batch] for name, ids in INPUTS.items()}
+    parts, histories = [], []
+    for threads in (1, 3):
+        monkeypatch.setattr(tf.config.threading, "get_inter_op_parallelism_threads", lambda: 3)
+        monkeypatch.setattr(
+            tf.config.threading, "get_intra_op_parallelism_threads", lambda: threads
+        )
+        model = compiled(TokenCrossentropy(0.1))
+        weights = OF_RECORDS[:batch]
+        fitted = model.fit(inputs, LABELS[:batch], sample_weight=weights, verbose=0)
+        histories.append([fitted.history[name][0] for name in ("loss", "perplexity")])
+        parts.append(weights_of(model))
+    np.testing.assert_allclose(*histories, rtol=1e-5)
+    for name, one in parts[0].items():
+        np.testing.assert_allclose(one, parts[1][name], atol=1e-5, err_msg=name)
 
 
 def test_the_loss_of_validation_is_without_dropout():
@@ -519,6 +559,23 @@ def test_an_answer_depends_on_neither_batch_nor_padding():
         alone = answer(padded([source]), LIMITS[row : row + 1])
         np.testing.assert_allclose(alone.scores, together.scores[row : row + 1], atol=1e-5)
         assert answers_of(alone) == answers_of(together)[row : row + 1]
+
+
+@pytest.mark.parametrize("strategy", [Sampling(Greedy()), BeamSearch(3)], ids=["greedy", "beam"])
+def test_tokens_that_are_never_to_be_written_have_no_share(strategy):
+    model = net(decoder_layers=1)
+    never = [0, 1, START, 5, 7]
+    found = decoding(model.for_serving(never), strategy)(limits=np.full(4, 7, "int32"))
+    written = {token for [tokens] in answers_of(found) for token in tokens}
+    usual = decoding(model.for_serving(), strategy)(limits=np.full(4, 7, "int32"))
+    assert not written & set(never)
+    assert {token for [tokens] in answers_of(usual) for token in tokens} & set(never)
+    for row, [tokens] in enumerate(answers_of(found)):
+        target = padded([[START, *tokens]])
+        logits = model({"source_ids": padded([SOURCES[row]]), "target_ids": target}).numpy()[0]
+        logits[:, never] = -np.inf
+        shares = softmax(logits)[np.arange(len(tokens) + 1), [*tokens, END]]
+        assert found.log_probs[row, 0] == pytest.approx(np.log(shares).sum(), abs=1e-4)
 
 
 def test_no_sources_have_no_answers():

@@ -26,7 +26,16 @@ def test_the_same_options_resume(run):
 
 def test_options_that_change_nothing_may_differ(run):
     changed = {**OPTIONS, "train": {"epochs": 3, "profile": "2,3"}, "run": {"dir": "./here"}}
-    assert run.resumable(changed)
+    assert run.resumable({**changed, "decode": {"beam_width": 2}})
+
+
+def test_options_newer_than_the_run_count_as_their_defaults(run):
+    defaults = {"train": {"epochs": 5, "momentum": 0.9}}
+    newer = {**OPTIONS, "train": {**OPTIONS["train"], "momentum": 0.9}}
+    assert run.resumable(newer, defaults)
+    newer["train"]["momentum"] = 0.8
+    with pytest.raises(UsageError, match=r"options: train\.momentum is 0\.8, was 0\.9;"):
+        run.resumable(newer, defaults)
 
 
 def test_other_options_are_refused_one_by_one(run):

@@ -126,7 +126,7 @@ def test_the_profile_covers_the_asked_batches_and_ends_with_training(tmp_path):
 @pytest.mark.parametrize("profile", ["x", "20,10", "0", "1,2,3"])
 def test_a_profile_that_is_no_range_is_refused(tmp_path, profile):
     with pytest.raises(UsageError, match="first and last batch"):
-        TensorBoard(tmp_path, batch_size=2, profile=profile)
+        TensorBoard(tmp_path, examples_per_step=2, profile=profile)
 
 
 def projector(folder):

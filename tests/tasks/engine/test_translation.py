@@ -102,6 +102,17 @@ def test_mistakes_are_the_worst_translations_worst_first():
     }  # fmt: skip
 
 
+def test_sentences_are_scored_once_for_all_that_is_shown_of_them(monkeypatch):
+    assessment, scorers = TranslationAssessment(), []
+    chrf = translation._chrf
+    monkeypatch.setattr(translation, "_chrf", lambda: scorers.append(1) or chrf())
+    assessment.pictures(TRUTH, outputs(), RECORDS, {})
+    assert assessment.mistakes(TRUTH, outputs(), RECORDS)[0]["translation"] == "Men."
+    assert len(scorers) == 1
+    perfect = assessment.mistakes(TRUTH, outputs(REFERENCES), RECORDS)
+    assert (perfect[0]["chrf"], len(scorers)) == (pytest.approx(100), 2)
+
+
 def test_empty_translations_are_judged_and_drawn():
     nothing = outputs([""] * len(FOUND))
     found = TranslationAssessment().metrics(TRUTH, nothing, RECORDS, {})
@@ -127,14 +138,27 @@ def test_attention_is_drawn_in_any_script_without_a_word():
     assert len(figure.axes[0].get_xticklabels()) == len(source)
 
 
+def test_attention_of_long_texts_is_cut():
+    attention = np.full((70, 100), 0.01)
+    figure = attention_figure(["a"] * 100, ["b"] * 70, attention)
+    axes = figure.axes[0]
+    for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
+        assert (len(labels), labels[-1].get_text()) == (60, "…")
+    drawn = axes.get_images()[0].get_array()
+    assert drawn.shape == (60, 60)
+    np.testing.assert_allclose(drawn.sum(axis=1), 1)
+
+
 def test_the_report_shows_scores_signatures_and_texts_that_cannot_break_its_table(tmp_path):
     assessment = TranslationAssessment()
     metrics = {"task": "translation", "test": assessment.metrics(TRUTH, outputs())}
+    metrics["test"]["decode"] = {"beam_width": 5}
     mistakes = assessment.mistakes(TRUTH, outputs(), RECORDS)
     path = write_report(Run(tmp_path), metrics, [], {}, mistakes, {}, assessment.mistakes_title)
     report = path.read_text("utf-8")
     assert "On the test data: bleu **" in report and ", perplexity **4.4817**" in report
     assert "## Signatures\n\n- bleu: nrefs:1&#124;case:mixed" in report
+    assert "## Decoding\n\n- beam width: 5\n" in report
     assert "## Worst translations\n\n| source | reference | translation | chrf |" in report
     assert "| Eine Frau liest ein &#124; Buch. | A woman reads a &#124; book. | Men. |" in report
 
@@ -198,8 +222,19 @@ def test_tensorboard_has_samples_translations_after_each_epoch(tmp_path, monkeyp
     assert "| Ein Mann. | A man. | EIN MANN. |" in written[1][1]
 
 
+def test_samples_are_of_the_averaged_weights_where_there_are_some(tmp_path, monkeypatch):
+    monkeypatch.setattr(translation, "TextTranslator", Shouting)
+    model = keras.Sequential([keras.layers.Dense(1, kernel_initializer="zeros")])
+    model.compile(keras.optimizers.SGD(ZeroFirst(), use_ema=True, ema_momentum=1.0), "mse")
+    samples = SampleTranslations(
+        None, Records({"text": objects(SOURCES), "reference": TRUTH}), None, tmp_path
+    )
+    model.fit(np.ones((4, 1)), np.ones((4, 1)), epochs=2, callbacks=[samples], verbose=0)
+    for _, written in texts_in(tmp_path / "translations")["translations"]:
+        assert "| Ein Mann. | A man. |  |" in written
+
+
 def test_the_objective_picks_the_model_that_is_least_perplexed():
-    objective = translation_objective(Train(label_smoothing=0.1), target_language="zh")
+    objective = translation_objective(Train(label_smoothing=0.1))
     assert (objective.monitor, objective.mode) == (objective.metrics[0].name, "min")
     assert objective.loss.label_smoothing == 0.1
-    assert objective.assessment.target_language == "zh"
