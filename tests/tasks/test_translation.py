@@ -280,11 +280,19 @@ def test_the_greedy_signature_is_a_beam_of_one(trained, capsys):
     answers = trained.served["greedy"](text=tf.constant(trained.sources))
     assert [row["translation"] for row in rows] == texts(answers)
     np.testing.assert_allclose([row["score"] for row in rows], answers["score"], atol=1e-5)
-    # What it has never seen leaves it in doubt, and then a wider search finds something else.
-    odd = tf.constant(ODD)
-    assert texts(trained.served["serving_default"](text=odd)) != texts(
-        trained.served["greedy"](text=odd)
+
+
+def test_a_wider_search_finds_something_else_where_the_model_is_in_doubt(trained):
+    words = np.array(" ".join(trained.sources).split())
+    texts_in_disorder = [
+        " ".join(np.random.RandomState(seed).choice(words, 2 + seed % 9)) for seed in range(60)
+    ]
+    greedy, best = (
+        trained.served[name](text=tf.constant(texts_in_disorder))
+        for name in ("greedy", "serving_default")
     )
+    assert texts(greedy) != texts(best)
+    assert best["score"].numpy().mean() > greedy["score"].numpy().mean()
 
 
 def test_the_first_of_the_best_is_the_answer(trained):
