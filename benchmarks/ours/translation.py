@@ -79,7 +79,7 @@ def training(arguments: argparse.Namespace) -> None:
     import keras
 
     from benchmarks.ours.clock import epoch_seconds
-    from tasks.engine.distribution import make_precision
+    from tasks.engine.distribution import make_precision, one_thread_an_op
     from tasks.engine.training import compile_model, training_batches
     from zoo.translator import translator
 
@@ -91,6 +91,8 @@ def training(arguments: argparse.Namespace) -> None:
         activation_dropout=more,
     )
     task = Translation()
+    if task.one_thread_an_op(config):
+        one_thread_an_op()
     recipe = {key.removeprefix("train."): value for key, value in task.recipe(config).items()}
     train = Train(**recipe, precision=arguments.precision)
     precision = make_precision(train)

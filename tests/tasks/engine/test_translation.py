@@ -156,8 +156,8 @@ def test_the_report_shows_scores_signatures_and_texts_that_cannot_break_its_tabl
     mistakes = assessment.mistakes(TRUTH, outputs(), RECORDS)
     path = write_report(Run(tmp_path), metrics, [], {}, mistakes, {}, assessment.mistakes_title)
     report = path.read_text("utf-8")
-    assert "On the test data: bleu **" in report and ", perplexity **4.4817**" in report
-    assert "## Signatures\n\n- bleu: nrefs:1&#124;case:mixed" in report
+    assert "On the test data: BLEU **" in report and ", perplexity **4.4817**" in report
+    assert "## Signatures\n\n- BLEU: nrefs:1&#124;case:mixed" in report
     assert "## Decoding\n\n- beam width: 5\n" in report
     assert "## Worst translations\n\n| source | reference | translation | chrf |" in report
     assert "| Eine Frau liest ein &#124; Buch. | A woman reads a &#124; book. | Men. |" in report
