@@ -9,9 +9,9 @@ preprocessor.detokenize(tf.constant([[523, 77, 3, 0]]), tf.constant([3]))
 All of it but learning happens in the graph, so a SavedModel takes and answers raw strings.
 """
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,7 @@ import numpy as np
 import sentencepiece
 import tensorflow as tf
 import tensorflow_text as tf_text
+from tensorflow_text.python.ops.sentencepiece_tokenizer import gen_sentencepiece_tokenizer
 
 from data.errors import DataError
 from data.preprocessing import Batch, Encoded, Preprocessor, write_lines
@@ -68,16 +69,13 @@ class TranslationPreprocessor(Preprocessor):
         self.lowercase = lowercase
         self.source_vocabulary = _pieces(source_model)
         self._models = {"source_model": source_model}
-        # FastSentencepieceTokenizer has neither BPE nor pieces for bytes.
-        tokenizer = partial(tf_text.SentencepieceTokenizer, out_type=tf.int32, add_eos=True)
-        # Of one name, the two would be one when a SavedModel with them is loaded in Python.
-        self._source = tokenizer(source_model, name="source_subwords")
+        self._source = _Tokenizer(source_model)
         if target_model is None:
             self.target_vocabulary, self._target = self.source_vocabulary, self._source
         else:
             self.target_vocabulary = _pieces(target_model)
             self._models["target_model"] = target_model
-            self._target = tokenizer(target_model, name="target_subwords")
+            self._target = _Tokenizer(target_model)
 
     @property
     def joint(self) -> bool:
@@ -205,6 +203,36 @@ class TranslationPreprocessor(Preprocessor):
         last = ids.row_limits()[:, tf.newaxis] - 1
         ends = tf.fill(tf.shape(last)[:1], END)
         return ids.with_flat_values(tf.tensor_scatter_nd_update(ids.flat_values, last, ends))
+
+
+class _Tokenizer(tf_text.SentencepieceTokenizer):
+    """TensorFlow Text's tokenizer to int32 ids with END, with a `_Model`.
+
+    Its faster `FastSentencepieceTokenizer` has neither BPE nor pieces for bytes.
+    """
+
+    def __init__(self, model: bytes) -> None:
+        super().__init__(model, out_type=tf.int32, add_eos=True)
+        self._model_resource = _Model(model)
+
+
+class _Model(tf.saved_model.experimental.TrackableResource):
+    """A SentencePiece model in TensorFlow's memory, shared by all that have the same one.
+
+    TensorFlow Text's own belongs to the op that made it, and goes when TensorFlow drops its
+    kernels, as it does when a random seed is set. And of two that a SavedModel has, Python would
+    make one, since they have one name.
+    """
+
+    def __init__(self, model: bytes) -> None:
+        super().__init__()
+        self._model = model
+        self._shared_name = f"subwords-{hashlib.sha256(model).hexdigest()}"
+        _ = self.resource_handle  # which makes it
+
+    def _create_resource(self) -> tf.Tensor:
+        create = gen_sentencepiece_tokenizer.sentencepiece_op
+        return create(model=self._model, shared_name=self._shared_name)
 
 
 def learn_subwords(

@@ -478,21 +478,19 @@ class Decoding:
     """Tokens that an answer may have beyond `max_ratio` times those of the source."""
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("beam_width", 1),
-            ("n_best", 1),
-            ("length_penalty", 0),
-            ("coverage_penalty", 0),
-            ("repetition_penalty", 1),
-            ("temperature", 0),
-            ("top_k", 0),
-            ("seed", 0),
-            ("max_ratio", 0),
-            ("max_extra", 1),
+        for name, least, most in (
+            ("beam_width", 1, 1000),
+            ("n_best", 1, 1000),
+            ("length_penalty", 0, 1000),
+            ("coverage_penalty", 0, 1000),
+            ("repetition_penalty", 1, 1000),
+            ("temperature", 0, 1000),
+            ("top_k", 0, 2**30),
+            ("seed", 0, 2**31),
+            ("max_ratio", 0, 2**30),
+            ("max_extra", 1, 2**30),
         ):
-            if not getattr(self, name) >= least:  # as NaN isn't, either
-                raise PresetError(
-                    f"--decode.{name} {getattr(self, name)}: must be at least {least}"
-                )
+            if not least <= getattr(self, name) <= most:  # as NaN isn't, either
+                raise PresetError(f"{name} {getattr(self, name)}: must be from {least} to {most}")
         if not 0 < self.top_p <= 1:
-            raise PresetError(f"--decode.top_p {self.top_p}: must be above 0, to 1")
+            raise PresetError(f"top_p {self.top_p}: must be above 0, to 1")

@@ -131,8 +131,15 @@ class Translator(keras.Model):
         logits = tf.cast(tf.matmul(rows, table, transpose_b=True), tf.float32)
         return tf.reshape(logits, [*_shape(inputs["target_ids"]), table.shape[0]])
 
-    def compile(self, *args: Any, metrics: Any = None, **kwargs: Any) -> None:
-        super().compile(*args, metrics=metrics, **kwargs)
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().compile(optimizer, loss, loss_weights, metrics, **kwargs)
         self._perplexities = [m for m in metrics or () if isinstance(m, Perplexity)]
 
     def train_step(self, data: Any) -> dict[str, Any]:

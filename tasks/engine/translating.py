@@ -70,13 +70,15 @@ class TextTranslator(tf.Module):
         source_ids = self.preprocessor({"text": text})["source_ids"]
         lengths = tf.reduce_sum(tf.cast(source_ids > 0, tf.int32), axis=1)
         longest = self.preprocessor.max_target_length
-        ratio = tf.cast(options.max_ratio, tf.float32)
-        limits = tf.minimum(ratio * tf.cast(lengths, tf.float32), tf.cast(longest, tf.float32))
-        limits = tf.cast(limits, tf.int32) + options.max_extra
+        ratio, extra = (tf.cast(x, tf.float32) for x in (options.max_ratio, options.max_extra))
+        limits = ratio * tf.cast(lengths, tf.float32)
+        # Cut while they are floats, of which an int32 may not hold the whole.
+        limits, extra = (tf.cast(tf.minimum(x, longest), tf.int32) for x in (limits, extra))
+        limits += extra
         begun = None if prefix is None else self._prefix(prefix)
         if begun is not None:
             counts = tf.math.count_nonzero(begun >= 0, axis=1, dtype=tf.int32)
-            limits = tf.maximum(limits, counts + options.max_extra)
+            limits = tf.maximum(limits, counts + extra)
         limits = tf.clip_by_value(limits, 1, longest)
         limits = tf.where(lengths <= 1, 1, limits)  # the end alone: an empty text
         # Each text draws by itself, whatever else is in its batch.

@@ -137,7 +137,7 @@ def test_the_run_folder_has_its_parts(trained):
 
 def test_the_report_has_the_scores_and_pictures_that_exist(trained):
     report = (trained.folder / "report.md").read_text()
-    assert f"bleu **{trained.metrics['test']['bleu']:.4f}**" in report
+    assert f"BLEU **{trained.metrics['test']['bleu']:.4f}**" in report
     pictures = re.findall(r"!\[.*?\]\((.*?)\)", report)
     assert {"history", "bleu_by_source_length"} <= {Path(picture).stem for picture in pictures}
     for picture in pictures:
@@ -397,6 +397,8 @@ def test_decode_options_bound_the_length_of_answers(trained, capsys):
     whole = texts(trained.served["greedy"](text=tf.constant(trained.sources)))
     for row, other in zip(rows, whole, strict=True):
         assert other.startswith(row["translation"]) and len(row["translation"]) < len(other)
+    rows = predictions(capsys, *arguments, "--decode.beam_width", 1, "--decode.max_extra", 10**9)
+    assert [row["translation"] for row in rows] == whole
 
 
 def test_answers_may_be_drawn_at_random(trained, capsys):
@@ -448,7 +450,7 @@ def test_a_file_that_is_not_utf_8_is_refused_by_its_row(tmp_path, capsys):
         ("--model.vocabulary_size 100", "vocabulary_size 100: must be at least 300"),
         ("--model.width 0", "width 0: must be at least 1"),
         ("--model.width 30 --model.heads 4", "the width must be an even multiple of the heads"),
-        ("--decode.beam_width 0", "--decode.beam_width 0: must be at least 1"),
+        ("--decode.beam_width 0", "beam_width 0: must be from 1 to 1000"),
         ("--decode.top_p 2", "--decode.top_p 2.0: must be above 0, to 1"),
         ("--train.batch_tokens 0", "--train.batch_tokens 0: must be at least 1"),
         ("--data.max_ratio 0.5", "--data.max_ratio 0.5: must be at least 1, or 0"),

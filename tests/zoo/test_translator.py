@@ -571,7 +571,6 @@ def test_tokens_that_are_never_to_be_written_have_no_share():
             logits[:, never] = -np.inf
             shares = softmax(logits)[np.arange(len(tokens) + 1), [*tokens, END]]
             assert found.log_probs[row, 0] == pytest.approx(np.log(shares).sum(), abs=1e-4)
-        assert found.lengths.max() > 0
 
 
 def test_no_sources_have_no_answers():
@@ -696,19 +695,19 @@ def test_without_bytes_a_vocabulary_may_be_small():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"beam_width": 0}, "--decode.beam_width 0: must be at least 1"),
-        ({"n_best": 0}, "--decode.n_best 0: must be at least 1"),
-        ({"length_penalty": -1.0}, "--decode.length_penalty -1.0: must be at least 0"),
-        ({"coverage_penalty": -0.1}, "--decode.coverage_penalty -0.1: must be at least 0"),
-        ({"repetition_penalty": 0.9}, "--decode.repetition_penalty 0.9: must be at least 1"),
-        ({"temperature": -1.0}, "--decode.temperature -1.0: must be at least 0"),
-        ({"top_k": -1}, "--decode.top_k -1: must be at least 0"),
-        ({"top_p": 0.0}, "--decode.top_p 0.0: must be above 0, to 1"),
-        ({"top_p": 1.5}, "--decode.top_p 1.5: must be above 0, to 1"),
-        ({"seed": -1}, "--decode.seed -1: must be at least 0"),
-        ({"max_ratio": -1.0}, "--decode.max_ratio -1.0: must be at least 0"),
-        ({"max_extra": 0}, "--decode.max_extra 0: must be at least 1"),
-        ({"temperature": float("nan")}, "--decode.temperature nan"),
+        ({"beam_width": 0}, "beam_width 0: must be from 1 to"),
+        ({"n_best": 0}, "n_best 0: must be from 1 to"),
+        ({"length_penalty": -1.0}, "length_penalty -1.0: must be from 0 to"),
+        ({"coverage_penalty": -0.1}, "coverage_penalty -0.1: must be from 0 to"),
+        ({"repetition_penalty": 0.9}, "repetition_penalty 0.9: must be from 1 to"),
+        ({"temperature": -1.0}, "temperature -1.0: must be from 0 to"),
+        ({"top_k": -1}, "top_k -1: must be from 0 to"),
+        ({"top_p": 0.0}, "top_p 0.0: must be above 0, to 1"),
+        ({"top_p": 1.5}, "top_p 1.5: must be above 0, to 1"),
+        ({"seed": -1}, "seed -1: must be from 0 to"),
+        ({"max_ratio": -1.0}, "max_ratio -1.0: must be from 0 to"),
+        ({"max_extra": 0}, "max_extra 0: must be from 1 to"),
+        ({"temperature": float("nan")}, "temperature nan"),
     ],
 )
 def test_decoding_that_can_not_be_is_refused(options, message):

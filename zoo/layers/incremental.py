@@ -219,7 +219,7 @@ class IncrementalDecoder(tf.Module):
         norm: keras.layers.LayerNormalization,
         never: list[int],
     ) -> "_Weights":
-        gamma, beta, vectors = map(np.array, (norm.gamma, norm.beta, self._table))
+        gamma, beta, vectors = (part.numpy() for part in (norm.gamma, norm.beta, self._table))
         bias = vectors @ beta
         bias[never] = -1e9
         return _Weights(
@@ -260,7 +260,7 @@ def _turned(pair: tf.Tensor, turn: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tenso
 
 def _with_bias(layer: keras.layers.Dense) -> np.ndarray:
     """The kernel, and the bias as a last row."""
-    return np.concatenate([np.array(layer.kernel), np.array(layer.bias)[np.newaxis]])
+    return np.concatenate([layer.kernel.numpy(), layer.bias.numpy()[np.newaxis]])
 
 
 def _split(weights: np.ndarray) -> Product:
@@ -273,7 +273,7 @@ def _joined(*parts: np.ndarray) -> np.ndarray:
 
 def _after(norm: keras.layers.LayerNormalization, weights: np.ndarray) -> Product:
     """A product of what a norm's gamma and beta would make of its input."""
-    gamma, beta = np.array(norm.gamma), np.array(norm.beta)
+    gamma, beta = norm.gamma.numpy(), norm.beta.numpy()
     kernel, bias = _split(weights)
     return Product(gamma[:, np.newaxis] * kernel, bias + beta @ kernel)
 
