@@ -451,7 +451,7 @@ def test_a_file_that_is_not_utf_8_is_refused_by_its_row(tmp_path, capsys):
         ("--model.width 0", "width 0: must be at least 1"),
         ("--model.width 30 --model.heads 4", "the width must be an even multiple of the heads"),
         ("--decode.beam_width 0", "beam_width 0: must be from 1 to 1000"),
-        ("--decode.top_p 2", "--decode.top_p 2.0: must be above 0, to 1"),
+        ("--decode.top_p 2", "top_p 2.0: must be above 0, to 1"),
         ("--train.batch_tokens 0", "--train.batch_tokens 0: must be at least 1"),
         ("--data.max_ratio 0.5", "--data.max_ratio 0.5: must be at least 1, or 0"),
         ("--data.source_column target", "are both 'target'"),
