@@ -17,3 +17,9 @@ tf.config.set_logical_device_configuration(
 def float32():
     """Gives each test Keras' default policy: training sets the one that suits the machine."""
     keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture(autouse=True)
+def own_collectives():
+    """Keeps a test's replicas from taking its collective ops for an earlier test's."""
+    tf.distribute.MirroredStrategy._collective_key_base += 100_000

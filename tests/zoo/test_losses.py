@@ -119,12 +119,6 @@ def test_weights_of_records_weigh_their_tokens():
     assert value == pytest.approx(expected, rel=1e-6)
 
 
-def two_replicas() -> tf.distribute.MirroredStrategy:
-    """A strategy whose collective ops are not taken for those of an earlier one in this process."""
-    tf.distribute.MirroredStrategy._collective_key_base += 100_000
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-
-
 def test_replicas_with_unlike_many_tokens_train_as_one():
     def trained(strategy: tf.distribute.Strategy) -> tuple[dict[str, float], np.ndarray]:
         with strategy.scope():
@@ -138,7 +132,9 @@ def test_replicas_with_unlike_many_tokens_train_as_one():
 
     # The second replica has four of the ten tokens.
     one = tf.distribute.get_strategy()
-    for ours, expected in zip(trained(two_replicas()), trained(one), strict=True):
+    for ours, expected in zip(
+        trained(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])), trained(one), strict=True
+    ):
         np.testing.assert_allclose(ours, expected, rtol=1e-5)
 
 
@@ -153,7 +149,7 @@ def test_the_average_of_cross_entropies_is_the_loss_on_each_replica(weights):
         average = loss.average(tf.gather(each, part), tokens, some)
         return average, loss(tokens, tf.gather(TOKEN_LOGITS, part), some)
 
-    strategy = two_replicas()
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     halves = strategy.experimental_distribute_values_from_function(
         lambda context: tf.range(2) + 2 * context.replica_id_in_sync_group
     )

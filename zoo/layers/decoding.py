@@ -212,7 +212,7 @@ class Greedy:
         return tokens, tokens
 
 
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class RandomSampling:
     """A random token, by the model's distribution, which can be sharpened and cut.
 
