@@ -471,10 +471,10 @@ class Decoding:
     seed: int = 0
     """Of drawing: another seed draws other answers."""
 
-    max_ratio: float = 2.0
+    max_ratio: float = 1.5
     """Longest answer in tokens for each token of the source, beside `max_extra`."""
 
-    max_extra: int = 10
+    max_extra: int = 8
     """Tokens that an answer may have beyond `max_ratio` times those of the source."""
 
     def __post_init__(self) -> None:

@@ -370,7 +370,7 @@ def test_samples_are_of_the_row_alone_and_without_temperature_the_likeliest(trai
 def search(trained, **options) -> list[str]:
     """Answers by other options than those of the export."""
     usual = {"beam_width": 3, "length_penalty": 1.0, "coverage_penalty": 0.0}
-    usual |= {"repetition_penalty": 1.0, "max_ratio": 2.0, "max_extra": 10}
+    usual |= {"repetition_penalty": 1.0, "max_ratio": 1.5, "max_extra": 8}
     options = {key: tf.constant(value) for key, value in (usual | options).items()}
     return texts(trained.served["search"](text=tf.constant(trained.sources), **options))
 
