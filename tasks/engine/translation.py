@@ -157,7 +157,7 @@ class TranslationAssessment:
     ) -> None:
         """Writes sample translations, the same records at each step and spread evenly over the
         data, and the worst ones; to the default `tf.summary` writer."""
-        spread = np.unique(np.linspace(0, len(truth) - 1, 20).astype(int))
+        spread = evenly(len(truth), 20)
         sources = _sources(records)
         samples = zip(
             [sources[index] for index in spread],
