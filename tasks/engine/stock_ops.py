@@ -27,11 +27,29 @@ def stock_ops(server: str = STOCK_SERVER) -> frozenset[str]:
     Raises:
         FileNotFoundError: this project has no list for that version.
     """
-    names: set[str] = set()
-    for kind in ("tensorflow", "tf_serving"):
-        lines = (_FOLDER / f"{kind}_{server}.txt").read_text(encoding="utf-8").splitlines()
-        names.update(line for line in lines if line and not line.startswith("#"))
-    return frozenset(names)
+    core = (_FOLDER / f"tensorflow_{server}.txt").read_text(encoding="utf-8").splitlines()
+    names = {line for line in core if line and not line.startswith("#")}
+    return frozenset(names.union(*linked_ops(server).values()))
+
+
+@cache
+def linked_ops(server: str = STOCK_SERVER) -> dict[str, frozenset[str]]:
+    """The ops that the server has beyond core TensorFlow, by the library they come from."""
+    libraries: dict[str, set[str]] = {}
+    library = ""
+    path = _FOLDER / f"tf_serving_{server}.txt"
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("#"):
+            library = line.removeprefix("#").strip()
+        elif line:
+            libraries.setdefault(library, set()).add(line)
+    return {library: frozenset(names) for library, names in libraries.items()}
+
+
+def known_servers() -> list[str]:
+    """The versions of the server that this project has lists for, the oldest first."""
+    found = (path.stem.removeprefix("tf_serving_") for path in _FOLDER.glob("tf_serving_*.txt"))
+    return sorted(found, key=lambda version: [int(part) for part in version.split(".")])
 
 
 # Ops of the Python package alone: callbacks into Python, TensorFlow's own tests, and op libraries

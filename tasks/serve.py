@@ -1,0 +1,47 @@
+"""Serves SavedModels as TensorFlow Serving does, without Docker, on any machine.
+
+    python -m tasks.serve --model_name reviews --model_base_path saved_models/reviews
+    curl -d '{"instances": ["Works as promised"]}' localhost:8501/v1/models/reviews:predict
+
+The flags are those of `tensorflow_model_server`. http://localhost:8501/ is a playground.
+"""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from tasks.engine.errors import UsageError
+from tasks.engine.quiet import quiet_imports
+from tasks.serving.options import Options, parse
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Serves until it is told to end, and exits with the command's code."""
+    try:
+        options = parse(sys.argv[1:] if arguments is None else arguments)
+        number = _serve(options)
+    except UsageError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    # TensorFlow's threads are not ours to end, and may be in the middle of something.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(130 if number == signal.SIGINT else 0)
+
+
+def _serve(options: Options) -> int:
+    logging.basicConfig(format="%(asctime)s %(levelname).1s %(message)s", level=logging.INFO)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    with quiet_imports():
+        import uvloop
+
+        from tasks.serving.server import serve
+
+    return uvloop.run(serve(options))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,450 @@
+"""Models and their versions: found in folders, loaded, switched, and let go.
+
+A model's folder is looked at again and again. The versions that its policy asks for are loaded, and
+one that it no longer asks for is let go only when another is there to answer, and when the last
+request that uses it has ended. So a swap loses no request.
+"""
+
+import gc
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tensorflow_serving.apis import get_model_status_pb2, model_pb2
+from tensorflow_serving.config import model_server_config_pb2
+
+from tasks.serving.configs import check_models
+from tasks.serving.errors import Code, ServingError
+from tasks.serving.model import Model
+
+State = get_model_status_pb2.ModelVersionStatus.State
+AVAILABLE = get_model_status_pb2.ModelVersionStatus.AVAILABLE
+_LOADING = get_model_status_pb2.ModelVersionStatus.LOADING
+_START = get_model_status_pb2.ModelVersionStatus.START
+_UNLOADING = get_model_status_pb2.ModelVersionStatus.UNLOADING
+_END = get_model_status_pb2.ModelVersionStatus.END
+
+_log = logging.getLogger("tasks.serving")
+
+
+@dataclass(eq=False)
+class Version:
+    """A version of a model, from when it is found until it is gone; `model` is there meanwhile."""
+
+    name: str
+    number: int
+    folder: Path
+    state: int = _START
+    error: ServingError | None = None
+    model: Model | None = None
+    users: int = 0
+    wanted: bool = True
+    unwanted: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How versions are loaded."""
+
+    load: Callable[[str, int, Path], Model]
+    """Loads and warms up a version: the model's name, the version, its folder."""
+
+    threads: int = 1
+    retries: int = 5
+    """Of a version that can't be loaded, once the server has started."""
+
+    retry_seconds: float = 60.0
+
+
+class Manager:
+    """All models of a server. Its methods may be called from any thread.
+
+    Args:
+        loading: How versions are loaded.
+        poll_seconds: Between looks for new versions; 0 for one look at each new config.
+        prefix_map: What base paths begin with, and what stands for it.
+        any_labels: Whether a new label may point to a version that isn't loaded.
+    """
+
+    def __init__(
+        self,
+        loading: Loading,
+        poll_seconds: float = 1.0,
+        prefix_map: tuple[str, str] | None = None,
+        any_labels: bool = False,
+    ) -> None:
+        self._loading = loading
+        self._prefix_map = prefix_map
+        self._any_labels = any_labels
+        self._models = model_server_config_pb2.ModelConfigList()
+        self._folders: dict[str, Path] = {}
+        self._labels: dict[str, dict[str, int]] = {}
+        self._versions: dict[str, dict[int, Version]] = {}
+        self._complaints: set[str] = set()
+        self._started = False
+        self._changed = threading.Condition(threading.RLock())
+        self._reloading = threading.Lock()
+        self._loaders = ThreadPoolExecutor(loading.threads, "load")
+        self._unloader = ThreadPoolExecutor(1, "unload")
+        self._stopped = threading.Event()
+        if poll_seconds > 0:
+            every(poll_seconds, self._poll, self._stopped, "poll")
+
+    # Requests
+
+    @contextmanager
+    def use(self, spec: model_pb2.ModelSpec) -> Iterator[Version]:
+        """Keeps the version that a request asks for from being let go.
+
+        Raises:
+            ServingError: there is no such version, or it isn't loaded.
+        """
+        version = self.acquire(spec)
+        try:
+            yield version
+        finally:
+            self.release(version)
+
+    def acquire(self, spec: model_pb2.ModelSpec) -> Version:
+        """The version that a request asks for; `release` it afterwards.
+
+        Raises:
+            ServingError: there is no such version, or it isn't loaded.
+        """
+        if not spec.name:
+            raise ServingError(Code.INVALID_ARGUMENT, "ModelSpec has no name specified.")
+        with self._changed:
+            number = self._number(spec)
+            versions = self._versions.get(spec.name, {})
+            if number is None:
+                ready = [n for n, version in versions.items() if version.state == AVAILABLE]
+                version = versions[max(ready)] if ready else None
+            else:
+                version = versions.get(number)
+            if version is None or version.state != AVAILABLE:
+                latest = number is None
+                asked = f"Latest({spec.name})" if latest else f"Specific({spec.name}, {number})"
+                raise ServingError(Code.NOT_FOUND, f"Servable not found for request: {asked}")
+            version.users += 1
+            return version
+
+    def release(self, version: Version) -> None:
+        """A request no longer uses the version."""
+        with self._changed:
+            version.users -= 1
+            if version.state == _UNLOADING and not version.users:
+                self._unloader.submit(self._close, version)
+
+    def statuses(self, spec: model_pb2.ModelSpec) -> list[Version]:
+        """A model's versions, the latest first, or the one that is asked for.
+
+        Raises:
+            ServingError: there are none.
+        """
+        with self._changed:
+            versions = self._versions.get(spec.name, {})
+            if spec.WhichOneof("version_choice") == "version":
+                number = spec.version.value
+                if number not in versions:
+                    raise ServingError(
+                        Code.NOT_FOUND, f"Could not find version {number} of model {spec.name}"
+                    )
+                return [versions[number]]
+            if not versions:
+                raise ServingError(
+                    Code.NOT_FOUND, f"Could not find any versions of model {spec.name}"
+                )
+            return [versions[number] for number in sorted(versions, reverse=True)]
+
+    def names(self) -> list[str]:
+        """The models of the config, in its order."""
+        with self._changed:
+            return [model.name for model in self._models.config]
+
+    def labels(self, name: str) -> Mapping[str, int]:
+        """A model's labels, and the versions that they point to."""
+        with self._changed:
+            return dict(self._labels.get(name, {}))
+
+    def ready(self) -> bool:
+        """Whether each model has a version that answers."""
+        with self._changed:
+            return self._started and all(
+                any(version.state == AVAILABLE for version in self._versions.get(name, {}).values())
+                for name in self.names()
+            )
+
+    # Configs
+
+    def start(self, models: model_server_config_pb2.ModelConfigList) -> None:
+        """Serves these models; returns when each has a version that answers.
+
+        A folder may still be empty: it is waited for. But what can't be loaded now is the mistake
+        of whoever starts the server, who is told at once, not after the retries.
+
+        Raises:
+            ServingError: the config is wrong, a folder isn't there, a model can't be loaded.
+        """
+        folders = check_models(models, self._prefix_map)
+        for name, folder in folders.items():
+            if not folder.is_dir():
+                raise ServingError(
+                    Code.NOT_FOUND, f"Could not find base path {folder} for servable {name}"
+                )
+        self._configure(models, folders)
+        self._wait(set(folders))
+        with self._changed:
+            self._started = True
+
+    def reload(self, models: model_server_config_pb2.ModelConfigList) -> None:
+        """Serves these models instead; returns when the new ones are loaded.
+
+        Raises:
+            ServingError: the config is wrong, or a new model could not be loaded.
+        """
+        with self._reloading:
+            folders = check_models(models, self._prefix_map)
+            with self._changed:
+                new = set(folders) - set(self.names())
+            self._configure(models, folders)
+            self._wait(new)
+
+    def close(self) -> None:
+        """Ends the threads. Models stay loaded: the process is about to end."""
+        self._stopped.set()
+        self._loaders.shutdown(wait=False, cancel_futures=True)
+        self._unloader.shutdown(wait=False, cancel_futures=True)
+
+    def _configure(
+        self, models: model_server_config_pb2.ModelConfigList, folders: dict[str, Path]
+    ) -> None:
+        with self._changed:
+            self._labels = self._checked_labels(models)
+            self._models.CopyFrom(models)
+            self._folders = folders
+            for name in self._versions.keys() - folders.keys():
+                self._want(name, {})
+        self._poll()
+
+    def _checked_labels(
+        self, models: model_server_config_pb2.ModelConfigList
+    ) -> dict[str, dict[str, int]]:
+        for model in models.config:
+            states = {n: v.state for n, v in self._versions.get(model.name, {}).items()}
+            for label, number in model.version_labels.items():
+                moved = self._labels.get(model.name, {}).get(label, number) != number
+                if states.get(number) != AVAILABLE and (moved or not self._any_labels):
+                    raise ServingError(
+                        Code.FAILED_PRECONDITION,
+                        f"Request to assign label to version {number} of model {model.name}, which "
+                        "is not currently available for inference",
+                    )
+        return {model.name: dict(model.version_labels) for model in models.config}
+
+    def _wait(self, names: set[str]) -> None:
+        """Until each of these models has a version that answers, or has failed."""
+        with self._changed:
+            while not self._stopped.is_set():
+                failed = [
+                    version
+                    for name in sorted(names)
+                    for version in self._versions.get(name, {}).values()
+                    if version.error and version.wanted
+                ]
+                loaded = {
+                    name
+                    for name in names
+                    for version in self._versions.get(name, {}).values()
+                    if version.state == AVAILABLE
+                }
+                failed = [version for version in failed if version.name not in loaded]
+                if len(loaded) + len({version.name for version in failed}) >= len(names):
+                    break
+                self._changed.wait(1.0)
+        if failed:
+            reasons = "".join(
+                f"{{{{name: {version.name} version: {version.number}}} due to error: "
+                f"{version.error.code.name}: {version.error.message}}}, "
+                for version in failed
+                if version.error
+            )
+            raise ServingError(
+                Code.UNKNOWN, f"{len(failed)} model(s) did not become available: {{{reasons}}}"
+            )
+
+    def _number(self, spec: model_pb2.ModelSpec) -> int | None:
+        choice = spec.WhichOneof("version_choice")
+        if choice == "version":
+            return spec.version.value
+        if choice == "version_label":
+            number = self._labels.get(spec.name, {}).get(spec.version_label)
+            if number is None:
+                raise ServingError(
+                    Code.INVALID_ARGUMENT,
+                    f"Unrecognized servable version label: {spec.version_label}",
+                )
+            return number
+        return None
+
+    # Versions
+
+    def _poll(self) -> None:
+        """Looks into each model's folder for the versions that its policy asks for."""
+        with self._changed:
+            models = [(model, self._folders[model.name]) for model in self._models.config]
+        for model, folder in models:
+            try:
+                found = versions_in(folder)
+            except OSError as error:
+                self._complain(f"{model.name}: {folder}: {error.strerror}; its versions are kept")
+                continue
+            if not found:
+                self._complain(
+                    f"{model.name}: no versions in {folder}; a version is a folder named by an "
+                    "integer"
+                )
+            wanted = _by_policy(model, found)
+            with self._changed:
+                if self._folders.get(model.name) == folder:
+                    self._want(model.name, wanted)
+
+    def _want(self, name: str, wanted: Mapping[int, Path]) -> None:
+        """Loads what is new among the wanted versions, the latest first, and lets go the rest."""
+        versions = self._versions.setdefault(name, {})
+        for number in sorted(wanted, reverse=True):
+            version = versions.get(number)
+            gone = version is None or (version.state == _END and not version.wanted)
+            if gone or version is None or version.folder != wanted[number]:
+                if version is not None and version.state not in (_END, _UNLOADING):
+                    self._drop(version)
+                new = versions[number] = Version(name, number, wanted[number])
+                self._loaders.submit(self._load, new)
+            elif version.state == AVAILABLE:
+                version.wanted = True
+        for number, version in versions.items():
+            if number not in wanted:
+                version.wanted = False
+                version.unwanted.set()
+        self._settle(name)
+
+    def _settle(self, name: str) -> None:
+        """Lets go what isn't wanted, if something wanted answers, or nothing is wanted at all."""
+        versions = self._versions.get(name, {}).values()
+        wanted = [version for version in versions if version.wanted]
+        if wanted and not any(version.state == AVAILABLE for version in wanted):
+            return
+        for version in versions:
+            if not version.wanted and version.state == AVAILABLE:
+                self._drop(version)
+
+    def _drop(self, version: Version) -> None:
+        version.wanted = False
+        version.unwanted.set()
+        if version.state == AVAILABLE:
+            version.state = _UNLOADING
+            if not version.users:
+                self._unloader.submit(self._close, version)
+        self._changed.notify_all()
+
+    def _load(self, version: Version) -> None:
+        """In a loader's thread: loads, tries again, and tells."""
+        tries = 1 + (self._loading.retries if self._started else 0)
+        failure: ServingError | None = None
+        for attempt in range(tries):
+            if attempt:
+                version.unwanted.wait(self._loading.retry_seconds)
+            if not version.wanted or self._stopped.is_set():
+                break
+            with self._changed:
+                version.state = _LOADING
+            start = time.monotonic()
+            try:
+                model = self._loading.load(version.name, version.number, version.folder)
+            except ServingError as error:
+                failure = error
+                _log.error("%s %s: cannot be loaded: %s", version.name, version.number, error)
+                continue
+            seconds = time.monotonic() - start
+            _log.info("%s %s: loaded in %.1f s", version.name, version.number, seconds)
+            with self._changed:
+                version.model, version.state = model, AVAILABLE
+                if not version.wanted:
+                    self._drop(version)
+                self._settle(version.name)
+                self._changed.notify_all()
+            return
+        with self._changed:
+            version.state = _END
+            version.error = failure if version.wanted else None
+            self._changed.notify_all()
+
+    def _close(self, version: Version) -> None:
+        """In the unloader's thread: gives the memory back."""
+        with self._changed:
+            if version.model is None or version.users:
+                return
+            model, version.model = version.model, None
+        model.close()
+        del model
+        gc.collect()  # graphs hold themselves in cycles
+        with self._changed:
+            version.state = _END
+            self._changed.notify_all()
+        _log.info("%s %s: unloaded", version.name, version.number)
+
+    def _complain(self, complaint: str) -> None:
+        """Logs it once, not at each look."""
+        if complaint not in self._complaints:
+            self._complaints.add(complaint)
+            _log.warning("%s", complaint)
+
+
+def versions_in(folder: Path) -> dict[int, Path]:
+    """The folders named by an integer, by that integer.
+
+    Raises:
+        OSError: the folder can't be read.
+    """
+    found: dict[int, Path] = {}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name = entry.name
+            if name.isascii() and name.isdigit() and int(name) < 2**63 and entry.is_dir():
+                found[int(name)] = Path(entry.path)
+    return found
+
+
+def every(
+    seconds: float, do: Callable[[], None], stopped: threading.Event, name: str
+) -> threading.Thread:
+    """Starts a thread that does something again and again, whatever fails in between."""
+
+    def loop() -> None:
+        while not stopped.wait(seconds):
+            try:
+                do()
+            except Exception:
+                _log.exception("%s failed; it goes on", name)
+
+    thread = threading.Thread(target=loop, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
+def _by_policy(
+    model: model_server_config_pb2.ModelConfig, found: Mapping[int, Path]
+) -> dict[int, Path]:
+    policy = model.model_version_policy
+    choice = policy.WhichOneof("policy_choice")
+    if choice == "all":
+        return dict(found)
+    if choice == "specific":
+        return {number: found[number] for number in policy.specific.versions if number in found}
+    latest = sorted(found, reverse=True)[: max(policy.latest.num_versions, 1)]
+    return {number: found[number] for number in latest}

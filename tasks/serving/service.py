@@ -1,0 +1,249 @@
+"""The server's answers, whichever way the requests came.
+
+`Service` is what REST and gRPC have in common: it finds the version, runs the graph, alone or with
+other requests, and makes the answer. What goes wrong is a `ServingError`.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from google.protobuf.any_pb2 import Any
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    inference_pb2,
+    model_management_pb2,
+    model_pb2,
+    predict_pb2,
+    regression_pb2,
+)
+
+from tasks.serving import signatures as sig
+from tasks.serving.batching import Batcher
+from tasks.serving.errors import Code, ServingError
+from tasks.serving.manager import Manager, Version
+from tasks.serving.metrics import EXAMPLE_COUNTS, EXAMPLE_TOTAL, RUNTIME_LATENCY
+from tasks.serving.model import Model
+from tasks.serving.tensors import to_proto
+
+Arrays = dict[str, np.ndarray]
+
+
+class Service:
+    """What clients may ask for.
+
+    Args:
+        manager: The models.
+        batcher: Puts requests together; None to run each by itself.
+        threads: Requests that run at once without it; 0 for four a core.
+        check_methods: Whether Classify and Regress look at a signature's method name.
+    """
+
+    def __init__(
+        self,
+        manager: Manager,
+        batcher: Batcher | None = None,
+        threads: int = 0,
+        check_methods: bool = False,
+    ) -> None:
+        self.manager = manager
+        self._batcher = batcher
+        self._check_methods = check_methods
+        self._threads = ThreadPoolExecutor(threads or 4 * (os.cpu_count() or 1), "run")
+
+    async def predict(
+        self, request: predict_pb2.PredictRequest, deadline: float
+    ) -> predict_pb2.PredictResponse:
+        """Predict. `deadline` is a time of `time.monotonic`."""
+        spec = request.model_spec
+        with self.manager.use(spec) as version:
+            outputs = await self.predict_arrays(
+                version, spec.signature_name, request.inputs, request.output_filter, deadline
+            )
+        response = predict_pb2.PredictResponse()
+        _fill_spec(response.model_spec, spec, version, spec.signature_name or sig.DEFAULT)
+        for alias, array in outputs.items():
+            to_proto(array, response.outputs[alias])
+        return response
+
+    async def predict_arrays(
+        self,
+        version: Version,
+        signature_name: str,
+        inputs: Mapping[str, object],
+        output_filter: Sequence[str],
+        deadline: float,
+    ) -> Arrays:
+        """What a version answers to Predict, by output; `inputs` are `TensorProto`s or arrays."""
+        signature = sig.predict_signature(model_of(version).signatures, signature_name)
+        feeds = sig.predict_call(signature, inputs)
+        fetches = sig.predict_fetches(signature, output_filter)
+        tensors = await self._run(version, "Predict", feeds, fetches.values(), deadline)
+        return {alias: tensors[name] for alias, name in fetches.items()}
+
+    async def classify(
+        self, request: classification_pb2.ClassificationRequest, deadline: float
+    ) -> classification_pb2.ClassificationResponse:
+        """Classify."""
+        spec = request.model_spec
+        with self.manager.use(spec) as version:
+            signature = sig.example_signature(model_of(version).signatures, spec.signature_name)
+            tensor, fetches = sig.classify_tensors(signature, self._check_methods)
+            examples, tensors = await self._run_examples(
+                version, "Classify", request.input, tensor, fetches.values(), deadline
+            )
+        outputs = {alias: tensors[name] for alias, name in fetches.items()}
+        response = classification_pb2.ClassificationResponse(
+            result=sig.classifications(outputs, examples)
+        )
+        _fill_spec(response.model_spec, spec, version, spec.signature_name or sig.DEFAULT)
+        return response
+
+    async def regress(
+        self, request: regression_pb2.RegressionRequest, deadline: float
+    ) -> regression_pb2.RegressionResponse:
+        """Regress."""
+        spec = request.model_spec
+        with self.manager.use(spec) as version:
+            signature = sig.example_signature(model_of(version).signatures, spec.signature_name)
+            tensor, fetches = sig.regress_tensors(signature, self._check_methods)
+            examples, tensors = await self._run_examples(
+                version, "Regress", request.input, tensor, fetches.values(), deadline
+            )
+        outputs = {alias: tensors[name] for alias, name in fetches.items()}
+        response = regression_pb2.RegressionResponse(result=sig.regressions(outputs, examples))
+        _fill_spec(response.model_spec, spec, version, spec.signature_name or sig.DEFAULT)
+        return response
+
+    async def multi_inference(
+        self, request: inference_pb2.MultiInferenceRequest, deadline: float
+    ) -> inference_pb2.MultiInferenceResponse:
+        """MultiInference: Classify and Regress with several signatures in one run."""
+        if not request.tasks:
+            raise _invalid("Inference request must have at least one task")
+        with self.manager.use(request.tasks[0].model_spec) as version:
+            tensor, fetches = sig.multi_inference_tensors(
+                request, model_of(version).signatures, self._check_methods
+            )
+            names = sorted({name for outputs in fetches for name in outputs.values()})
+            examples, tensors = await self._run_examples(
+                version, "MultiInference", request.input, tensor, names, deadline
+            )
+        response = inference_pb2.MultiInferenceResponse()
+        for task, outputs in zip(request.tasks, fetches, strict=True):
+            arrays = {alias: tensors[name] for alias, name in outputs.items()}
+            result = response.results.add()
+            if task.method_name.endswith("classify"):
+                result.classification_result.CopyFrom(sig.classifications(arrays, examples))
+            else:
+                result.regression_result.CopyFrom(sig.regressions(arrays, examples))
+            spec = task.model_spec
+            _fill_spec(result.model_spec, spec, version, spec.signature_name or sig.DEFAULT)
+        return response
+
+    def metadata(
+        self, request: get_model_metadata_pb2.GetModelMetadataRequest
+    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
+        """GetModelMetadata: the signatures."""
+        if not request.HasField("model_spec"):
+            raise _invalid("Missing ModelSpec")
+        if not request.metadata_field:
+            raise _invalid("GetModelMetadataRequest must specify at least one metadata_field")
+        for name in request.metadata_field:
+            if name != "signature_def":
+                raise _invalid(f"Metadata field {name} is not supported")
+        with self.manager.use(request.model_spec) as version:
+            signatures = get_model_metadata_pb2.SignatureDefMap()
+            for name, signature in model_of(version).signatures.items():
+                signatures.signature_def[name].CopyFrom(signature)
+        response = get_model_metadata_pb2.GetModelMetadataResponse()
+        _fill_spec(response.model_spec, request.model_spec, version)
+        packed = Any()
+        packed.Pack(signatures)
+        response.metadata["signature_def"].CopyFrom(packed)
+        return response
+
+    def status(
+        self, request: get_model_status_pb2.GetModelStatusRequest
+    ) -> get_model_status_pb2.GetModelStatusResponse:
+        """GetModelStatus: each version's state."""
+        if not request.HasField("model_spec"):
+            raise _invalid("Missing ModelSpec")
+        response = get_model_status_pb2.GetModelStatusResponse()
+        for version in self.manager.statuses(request.model_spec):
+            status = response.model_version_status.add(version=version.number, state=version.state)
+            error = version.error
+            status.status.error_code = error.code if error else 0
+            status.status.error_message = error.message if error else ""
+        return response
+
+    async def reload(
+        self, request: model_management_pb2.ReloadConfigRequest
+    ) -> model_management_pb2.ReloadConfigResponse:
+        """HandleReloadConfigRequest: other models, or other versions and labels of them."""
+        if request.config.WhichOneof("config") != "model_config_list":
+            raise _invalid(
+                "ServerModelConfig type not supported by HandleReloadConfigRequest. Only "
+                "ModelConfigList is currently supported"
+            )
+        models = request.config.model_config_list
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, self.manager.reload, models)
+        response = model_management_pb2.ReloadConfigResponse()
+        response.status.error_code = 0
+        return response
+
+    async def _run_examples(
+        self,
+        version: Version,
+        api: str,
+        request: object,
+        tensor: str,
+        fetches: Iterable[str],
+        deadline: float,
+    ) -> tuple[int, Arrays]:
+        examples = sig.serialized_examples(request)  # type: ignore[arg-type]
+        EXAMPLE_COUNTS.observe(len(examples), version.name)
+        EXAMPLE_TOTAL.add(version.name, count=len(examples))
+        return len(examples), await self._run(version, api, {tensor: examples}, fetches, deadline)
+
+    async def _run(
+        self, version: Version, api: str, feeds: Arrays, fetches: Iterable[str], deadline: float
+    ) -> Arrays:
+        """The fetched tensors by name."""
+        names = tuple(dict.fromkeys(fetches))  # two outputs may be one tensor
+        model = model_of(version)
+        start = time.monotonic()
+        if self._batcher is not None:
+            values = await self._batcher.run(model, feeds, names, deadline)
+        else:
+            loop = asyncio.get_running_loop()
+            values = await loop.run_in_executor(self._threads, model.run, feeds, names)
+        RUNTIME_LATENCY.observe((time.monotonic() - start) * 1e6, version.name, api, "TF1")
+        return dict(zip(names, values, strict=True))
+
+
+def model_of(version: Version) -> Model:
+    assert version.model is not None, "a version in use is loaded"
+    return version.model
+
+
+def _fill_spec(
+    spec: model_pb2.ModelSpec,
+    asked: model_pb2.ModelSpec,
+    version: Version,
+    signature_name: str | None = None,
+) -> None:
+    spec.name = asked.name
+    spec.version.value = version.number
+    if signature_name:
+        spec.signature_name = signature_name
+
+
+def _invalid(message: str) -> ServingError:
+    return ServingError(Code.INVALID_ARGUMENT, message)

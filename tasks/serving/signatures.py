@@ -1,0 +1,327 @@
+"""What a request means for a graph: which tensors go in, which come out, and what the answer says.
+
+Each kind of request is a pair of functions: the first checks it against a signature and names the
+tensors, the second makes the answer of what the graph gave. The order of checks, and what they say,
+are the stock server's (`predict_util.cc`, `classifier.cc`, `regressor.cc`).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
+from tensorflow_serving.apis import classification_pb2, inference_pb2, input_pb2, regression_pb2
+
+from tasks.serving.errors import Code, ServingError
+from tasks.serving.tensors import to_array, type_name
+
+DEFAULT = "serving_default"
+_CLASSIFY = "tensorflow/serving/classify"
+_REGRESS = "tensorflow/serving/regress"
+
+Signatures = Mapping[str, SignatureDef]
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Call:
+    """A run of a graph."""
+
+    feeds: Arrays
+    """By the tensors' names in the graph."""
+
+    fetches: tuple[str, ...]
+    """Names of tensors in the graph, each once."""
+
+
+# Predict
+
+
+def predict_call(signature: SignatureDef, inputs: Mapping[str, Any]) -> Arrays:
+    """The feeds for a Predict request's inputs: `TensorProto`s, or arrays already.
+
+    Raises:
+        ServingError: the inputs are not the signature's.
+    """
+    required = signature.inputs
+    missing = required.keys() - inputs.keys()
+    if len(inputs) > len(required) or (missing and len(inputs) < len(required)):
+        extra = inputs.keys() - required.keys()
+        raise _invalid(
+            f"input size does not match signature: {len(inputs)}!={len(required)} "
+            f"len({_names(inputs)}) != len({_names(required)}). Sent extra: {_names(extra)}. "
+            f"Missing but required: {_names(missing)}."
+        )
+    feeds: Arrays = {}
+    for position, alias in enumerate(sorted(inputs)):
+        if alias not in required:
+            raise _invalid(
+                f"input tensor alias not found in signature: {alias}. Inputs expected to be in the "
+                f"set {_names(required)}."
+            )
+        value = inputs[alias]
+        if not isinstance(value, np.ndarray):
+            try:
+                value = to_array(value)
+            except ValueError:
+                raise _invalid(f"tensor parsing error: {alias}") from None
+        _check_type(position, value, required[alias].dtype)
+        feeds[required[alias].name] = value
+    return feeds
+
+
+def predict_fetches(signature: SignatureDef, output_filter: Sequence[str]) -> dict[str, str]:
+    """The tensors to fetch by the names that they have in the answer.
+
+    Raises:
+        ServingError: the filter names an output that there isn't, or one twice.
+    """
+    fetches: dict[str, str] = {}
+    for alias in output_filter:
+        if alias not in signature.outputs:
+            raise _invalid(
+                f"output tensor alias not found in signature: {alias} Outputs expected to be in "
+                f"the set {_names(signature.outputs)}."
+            )
+        if alias in fetches:
+            raise _invalid(f"duplicate output tensor alias: {alias}")
+        fetches[alias] = signature.outputs[alias].name
+    return fetches or {alias: info.name for alias, info in sorted(signature.outputs.items())}
+
+
+def predict_signature(signatures: Signatures, name: str) -> SignatureDef:
+    """The signature of a Predict request.
+
+    Raises:
+        ServingError: there is none of that name.
+    """
+    if (name or DEFAULT) not in signatures:
+        message = f'Serving signature key "{name or DEFAULT}" not found.'
+        raise ServingError(Code.FAILED_PRECONDITION, message)
+    return signatures[name or DEFAULT]
+
+
+# Classify and Regress
+
+
+def example_signature(signatures: Signatures, name: str) -> SignatureDef:
+    """The signature of a Classify or Regress request.
+
+    Raises:
+        ServingError: there is none of that name.
+    """
+    if (name or DEFAULT) not in signatures:
+        raise _invalid(f"No signature was found with the name: {name or DEFAULT}")
+    return signatures[name or DEFAULT]
+
+
+def serialized_examples(request: input_pb2.Input) -> np.ndarray:
+    """The examples of a request, each with the context before it; strings, [B].
+
+    Raises:
+        ServingError: there are none.
+    """
+    kind = request.WhichOneof("kind")
+    if kind == "example_list_with_context":
+        with_context = request.example_list_with_context
+        context = with_context.context.SerializeToString()
+        examples = [context + e.SerializeToString() for e in with_context.examples]
+    else:
+        examples = [e.SerializeToString() for e in request.example_list.examples]
+    if not examples:
+        raise _invalid("Input is empty.")
+    return np.array([*examples, b""], object)[:-1]
+
+
+def classify_tensors(signature: SignatureDef, check_method: bool) -> tuple[str, dict[str, str]]:
+    """The input's tensor, and those of `classes` and `scores` as far as there are such.
+
+    Raises:
+        ServingError: the signature is not one for Classify.
+    """
+    _check_method(signature, _CLASSIFY, "classification", check_method)
+    if len(signature.inputs) != 1:
+        raise _invalid("Expected one input Tensor.")
+    if len(signature.outputs) not in (1, 2):
+        raise _invalid(f"Expected one or two output Tensors, found {len(signature.outputs)}")
+    if "inputs" not in signature.inputs:
+        raise ServingError(
+            Code.FAILED_PRECONDITION,
+            f"No classification inputs found in SignatureDef: {signature}",
+        )
+    outputs = {
+        alias: signature.outputs[alias].name
+        for alias in ("classes", "scores")
+        if alias in signature.outputs
+    }
+    if not outputs:
+        raise ServingError(
+            Code.FAILED_PRECONDITION,
+            'Expected classification signature outputs to contain at least one of "classes" or '
+            f'"scores". Signature was: {signature}',
+        )
+    return signature.inputs["inputs"].name, outputs
+
+
+def classifications(
+    outputs: Mapping[str, np.ndarray], examples: int
+) -> classification_pb2.ClassificationResult:
+    """The answer to Classify from `classes` and `scores`, [B, C] each.
+
+    Raises:
+        ServingError: they have other shapes or types.
+    """
+    for alias, dtype, name in (("classes", "O", "STRING"), ("scores", "f", "FLOAT")):
+        if alias not in outputs:
+            continue
+        output = outputs[alias]
+        if output.ndim != 2:
+            raise _invalid(
+                "Expected Tensor shape: [batch_size num_classes] but got " + _shape(output)
+            )
+        if output.dtype.kind != dtype or (dtype == "f" and output.dtype != np.float32):
+            raise _invalid(f"Expected {alias} Tensor of DT_{name}. Got: {_data_type(output)}")
+        if len(output) != examples:
+            raise _invalid(f"Expected {alias} output batch size of {examples}. Got: {len(output)}")
+    widths = [output.shape[1] for output in outputs.values()]
+    if len(set(widths)) > 1:
+        raise _invalid(
+            f"Tensors class and score should match in dim_size(1). Got {widths[0]} vs. {widths[1]}"
+        )
+    result = classification_pb2.ClassificationResult()
+    for row in range(examples):
+        classes = result.classifications.add().classes
+        for column in range(widths[0]):
+            entry = classes.add()
+            if "classes" in outputs:
+                # A field of text can't hold other bytes; what can't be read is replaced.
+                entry.label = outputs["classes"][row, column].decode("utf-8", "replace")
+            if "scores" in outputs:
+                entry.score = outputs["scores"][row, column]
+    return result
+
+
+def regress_tensors(signature: SignatureDef, check_method: bool) -> tuple[str, dict[str, str]]:
+    """The input's tensor, and that of `outputs`.
+
+    Raises:
+        ServingError: the signature is not one for Regress.
+    """
+    _check_method(signature, _REGRESS, "regression", check_method)
+    if len(signature.inputs) != 1:
+        raise _invalid("Expected one input Tensor.")
+    if len(signature.outputs) != 1:
+        raise _invalid("Expected one output Tensor.")
+    for way, tensors in (("inputs", signature.inputs), ("outputs", signature.outputs)):
+        if way not in tensors:
+            raise ServingError(
+                Code.FAILED_PRECONDITION,
+                f"No regression {way} found in SignatureDef: {signature}",
+            )
+    return signature.inputs["inputs"].name, {"outputs": signature.outputs["outputs"].name}
+
+
+def regressions(
+    outputs: Mapping[str, np.ndarray], examples: int
+) -> regression_pb2.RegressionResult:
+    """The answer to Regress from `outputs`, [B] or [B, 1].
+
+    Raises:
+        ServingError: it has another shape or type.
+    """
+    output = outputs["outputs"]
+    if not (output.ndim == 1 or (output.ndim == 2 and output.shape[1] == 1)):
+        raise _invalid(
+            "Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got "
+            + _shape(output)
+        )
+    if len(output) != examples:
+        raise _invalid(
+            f"Input batch size did not match output batch size: {examples} vs. {len(output)}"
+        )
+    if output.dtype != np.float32:
+        raise _invalid(f"Expected output Tensor of DT_FLOAT.  Got: {_data_type(output)}")
+    values = output.ravel().tolist()
+    return regression_pb2.RegressionResult(
+        regressions=[regression_pb2.Regression(value=value) for value in values]
+    )
+
+
+# MultiInference
+
+
+def multi_inference_tensors(
+    request: inference_pb2.MultiInferenceRequest, signatures: Signatures, check_method: bool
+) -> tuple[str, list[dict[str, str]]]:
+    """The tensor that all tasks of the request read, and what each fetches.
+
+    Raises:
+        ServingError: the tasks don't go together.
+    """
+    first = request.tasks[0].model_spec.name
+    seen: set[str] = set()
+    tensors: set[str] = set()
+    fetches = []
+    for task in request.tasks:
+        spec = task.model_spec
+        if not spec.name:
+            raise _invalid("Found ModelSpec with an empty model name.")
+        if spec.name != first:
+            raise _invalid(
+                "All ModelSpecs in a MultiInferenceRequest must access the same model name."
+            )
+        name = spec.signature_name or DEFAULT
+        if name in seen:
+            raise _invalid(f"Duplicate evaluation of signature: {name}")
+        seen.add(name)
+        signature = signatures.get(name)
+        if signature is None:
+            raise _invalid(f"Requested signature not found in model graph: {name}")
+        if task.method_name == _CLASSIFY:
+            tensor, outputs = classify_tensors(signature, check_method)
+        elif task.method_name == _REGRESS:
+            tensor, outputs = regress_tensors(signature, check_method)
+        else:
+            raise ServingError(
+                Code.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}"
+            )
+        tensors.add(tensor)
+        if len(tensors) > 1:
+            raise _invalid("Input tensor must be the same for all Signatures.")
+        fetches.append(outputs)
+    return tensors.pop(), fetches
+
+
+def _check_method(signature: SignatureDef, method: str, kind: str, check: bool) -> None:
+    if check and signature.method_name != method:
+        raise _invalid(
+            f"Expected {kind} signature method_name to be {method}. Was: {signature.method_name}"
+        )
+
+
+def _check_type(position: int, value: np.ndarray, expected: int) -> None:
+    """Refuses a type here as the graph would: in a batch, it would spoil the others' requests."""
+    wanted = tf.as_dtype(expected)
+    given = "string" if value.dtype.kind in "OSU" else type_name(value.dtype)
+    name = "string" if wanted == tf.string else type_name(np.dtype(wanted.as_numpy_dtype))
+    if given != name:
+        raise _invalid(f"Expects arg[{position}] to be {name} but {given} is provided")
+
+
+def _data_type(array: np.ndarray) -> str:
+    dtype = tf.string if array.dtype.kind in "OSU" else tf.as_dtype(array.dtype)
+    return f"DT_{type_name(array.dtype).upper()}" if dtype else ""
+
+
+def _shape(array: np.ndarray) -> str:
+    return "[" + ",".join(map(str, array.shape)) + "]"
+
+
+def _names(names: Iterable[str]) -> str:
+    return "{" + ",".join(sorted(names)) + "}"
+
+
+def _invalid(message: str) -> ServingError:
+    return ServingError(Code.INVALID_ARGUMENT, message)

@@ -1,0 +1,109 @@
+"""Between `TensorProto`, which gRPC carries, and numpy, which a session takes and gives."""
+
+import ml_dtypes
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2
+
+# The field of TensorProto that holds the values of a type, and the type that they have in it.
+_FIELDS: dict[tf.DType, tuple[str, type]] = {
+    tf.float32: ("float_val", np.float32),
+    tf.float64: ("double_val", np.float64),
+    tf.int64: ("int64_val", np.int64),
+    tf.uint64: ("uint64_val", np.uint64),
+    tf.uint32: ("uint32_val", np.uint32),
+    tf.bool: ("bool_val", np.bool_),
+    tf.half: ("half_val", np.uint16),
+    tf.bfloat16: ("half_val", np.uint16),
+    tf.complex64: ("scomplex_val", np.complex64),
+    tf.complex128: ("dcomplex_val", np.complex128),
+}
+_FIELDS |= dict.fromkeys([tf.int32, tf.int16, tf.int8, tf.uint16, tf.uint8], ("int_val", np.int32))
+
+# A proto of a few bytes may claim a shape of many: one value stands for all. This much is believed.
+_MOST_BYTES = 2**31 - 1
+
+
+def to_array(proto: tensor_pb2.TensorProto) -> np.ndarray:
+    """The values of a proto, strings as an object array of bytes.
+
+    Raises:
+        ValueError: the proto contradicts itself: values that don't fill the shape, no such type.
+    """
+    shape = [dim.size for dim in proto.tensor_shape.dim]
+    try:
+        dtype = tf.as_dtype(proto.dtype)
+    except TypeError:
+        raise ValueError(f"no type {proto.dtype}") from None
+    if proto.tensor_shape.unknown_rank or any(size < 0 for size in shape):
+        raise ValueError("the shape is not known")
+    count = 1
+    for size in shape:  # Python's integers do not overflow, as numpy's would
+        count *= size
+    if count * max(dtype.size or 8, 1) > _MOST_BYTES:
+        raise ValueError(f"{count} values are too many")
+    if dtype == tf.string and not proto.tensor_content:
+        return _filled(np.array([*proto.string_val, b""], object)[:-1], count, shape)
+    if dtype not in _FIELDS:
+        if dtype == tf.string:
+            raise ValueError("strings are not in tensor_content")
+        raise ValueError(f"no values of type {dtype.name}")
+    numpy_dtype = dtype.as_numpy_dtype
+    if proto.tensor_content:
+        content = np.frombuffer(proto.tensor_content, numpy_dtype)
+        if len(content) != count:
+            raise ValueError(f"{len(content)} values for {count}")
+        return content.reshape(shape).copy()
+    field, stored = _FIELDS[dtype]
+    if field == "half_val":
+        bits = np.array(proto.half_val, np.int64).astype(np.uint16)
+        return _filled(bits.view(numpy_dtype), count, shape)
+    if field in ("scomplex_val", "dcomplex_val"):
+        parts = np.array(getattr(proto, field), np.float64)
+        return _filled((parts[0::2] + 1j * parts[1::2]).astype(numpy_dtype), count, shape)
+    values: np.ndarray = np.array(getattr(proto, field), stored)
+    return _filled(values.astype(numpy_dtype, copy=False), count, shape)
+
+
+def _filled(values: np.ndarray, count: int, shape: list[int]) -> np.ndarray:
+    """The values in shape; missing ones are the last given, or zeros and empty texts."""
+    if len(values) > count:
+        raise ValueError(f"{len(values)} values for {count}")
+    if len(values) < count:
+        nothing = b"" if values.dtype == object else values.dtype.type(0)
+        last = values[-1] if len(values) else nothing
+        padded = np.full(count, last, values.dtype)
+        padded[: len(values)] = values
+        values = padded
+    return values.reshape(shape)
+
+
+def to_proto(array: np.ndarray, proto: tensor_pb2.TensorProto) -> None:
+    """Writes an array into a proto's typed fields, as the stock server does."""
+    array = np.asarray(array)
+    dtype = tf.string if array.dtype.kind in "OSU" else tf.as_dtype(array.dtype)
+    proto.dtype = dtype.as_datatype_enum
+    dims = [tensor_shape_pb2.TensorShapeProto.Dim(size=size) for size in array.shape]
+    proto.tensor_shape.dim.extend(dims)
+    flat = array.ravel()
+    if dtype == tf.string:
+        proto.string_val.extend(flat.tolist())
+    elif dtype in (tf.half, tf.bfloat16):
+        proto.half_val.extend(flat.view(np.uint16).tolist())
+    elif dtype in (tf.complex64, tf.complex128):
+        parts = np.stack([flat.real, flat.imag], -1).ravel()
+        getattr(proto, _FIELDS[dtype][0]).extend(parts.tolist())
+    elif dtype in _FIELDS:
+        getattr(proto, _FIELDS[dtype][0]).extend(flat.tolist())
+    else:  # quantized and 4-bit types have no field of their own here
+        proto.tensor_content = flat.tobytes()
+
+
+def type_name(dtype: np.dtype) -> str:
+    """A type as TensorFlow's messages name it: `float`, `double`, `half`, `string`, `int64`."""
+    if dtype.kind in "OSU":
+        return "string"
+    names = {"float32": "float", "float64": "double", "float16": "half"}
+    if dtype == ml_dtypes.bfloat16:
+        return "bfloat16"
+    return names.get(dtype.name, dtype.name)
