@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         _run(_parser().parse_args(arguments))
     except UsageError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {_line(str(error))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -97,7 +97,7 @@ def _print_json(report: "Report") -> None:
         "problems": report.problems,
         "notes": report.notes,
     }
-    print(json.dumps(fields, ensure_ascii=False), flush=True)
+    print(json.dumps(fields), flush=True)
 
 
 def _print_table(report: "Report") -> None:
@@ -108,12 +108,12 @@ def _print_table(report: "Report") -> None:
     from rich.text import Text
 
     would = "would load it" if report.loads else "would NOT load it"
-    title = f"{report.folder}: TensorFlow Serving {report.server} {would}"
+    title = _line(f"{report.folder}: TensorFlow Serving {report.server} {would}")
     console = Console()
     if not console.is_terminal:
         print(title)
         for finding in report.findings:
-            first, *more = [*finding.problems, *finding.notes] or [""]
+            first, *more = _found(finding) or [""]
             print(f"  {finding.check:<12}{_state(finding):<13}{first}".rstrip())
             for said in more:
                 print(f"{'':<27}{said}")
@@ -125,8 +125,8 @@ def _print_table(report: "Report") -> None:
     colors = {"ok": "green", "fails": "red", "not checked": "yellow"}
     for finding in report.findings:
         state = _state(finding)
-        found = "\n".join([*finding.problems, *finding.notes])
-        table.add_row(finding.check, Text(state, style=colors[state]), Text(found))
+        found = Text("\n".join(_found(finding)))
+        table.add_row(finding.check, Text(state, style=colors[state]), found)
     console.print(table)
 
 
@@ -134,6 +134,16 @@ def _state(finding: "Finding") -> str:
     if finding.problems:
         return "fails"
     return "ok" if finding.checked else "not checked"
+
+
+def _found(finding: "Finding") -> list[str]:
+    return [_line(said) for said in (*finding.problems, *finding.notes)]
+
+
+def _line(text: str) -> str:
+    """The text as one line that any terminal can print, though names in it may hold anything."""
+    visible = "".join(c if c.isprintable() else " " for c in " ".join(text.split()))
+    return visible.encode(errors="backslashreplace").decode()
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ _OP_MODULES = {
     "tensorflow_text": "tensorflow_text",
     "Decision Forests": "tensorflow_decision_forests",
 }
-_LEGACY_ASSETS = "saved_model_assets"  # the collection where TensorFlow 1 lists them
+_LEGACY_ASSETS = "saved_model_assets"  # the collection where old TensorFlows list them
 
 
 @dataclass(frozen=True)
@@ -202,10 +202,10 @@ def _read_saved_model(saved_model: Path) -> Any:
             return saved_model_pb2.SavedModel.FromString(binary.read_bytes())
         if text.exists():
             return text_format.Parse(text.read_bytes(), saved_model_pb2.SavedModel())
-        if saved_model.is_file():
-            raise _BrokenError(f"a file; give the folder it is in, {saved_model.parent}")
-        if not saved_model.is_dir():
+        if not saved_model.exists():
             raise _BrokenError("there is no such folder")
+        if not saved_model.is_dir():
+            raise _BrokenError(f"a file; give the folder it is in, {saved_model.parent}")
         if (saved_model / "saved_model.cpb").exists():
             raise _BrokenError("saved_model.cpb, a model in chunks, is not read here")
         raise _BrokenError("neither a saved_model.pb in it nor folders of numbered versions")
@@ -302,7 +302,7 @@ def _python_problems(graph: Any, server: str) -> Iterator[str]:
 
 
 def _asset_problems(saved_model: Path, meta_graph: Any) -> Iterator[str]:
-    for name in _assets(meta_graph):
+    for name in sorted({asset.filename for asset in _assets(meta_graph)}):
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts:
             yield f"the asset {name} lies outside the folder"
@@ -310,8 +310,8 @@ def _asset_problems(saved_model: Path, meta_graph: Any) -> Iterator[str]:
             yield f"the asset {name} {lack}"
 
 
-def _assets(meta_graph: Any) -> list[str]:
-    """The names of the asset files, as TensorFlow 2 lists them or as TensorFlow 1 did."""
+def _assets(meta_graph: Any) -> list[Any]:
+    """The asset files and the tensors of their names, as listed today or by old TensorFlows."""
     listed = list(meta_graph.asset_file_def)
     if not listed and _LEGACY_ASSETS in meta_graph.collection_def:
         for packed in meta_graph.collection_def[_LEGACY_ASSETS].any_list.value:
@@ -319,13 +319,13 @@ def _assets(meta_graph: Any) -> list[str]:
             with suppress(DecodeError):
                 if packed.Unpack(asset):
                     listed.append(asset)
-    return [asset.filename for asset in listed]
+    return listed
 
 
 def _path_problems(meta_graph: Any) -> Iterator[str]:
     """Files that the graph opens by a path that is written into it, which a server has not."""
     graph = meta_graph.graph_def
-    replaced = {asset.tensor_info.name.split(":")[0] for asset in meta_graph.asset_file_def}
+    replaced = {asset.tensor_info.name.split(":")[0] for asset in _assets(meta_graph)}
     bodies = [("the graph", graph.node)]
     bodies += [(f"function {f.signature.name}", f.node_def) for f in _called(graph)]
     for where, nodes in bodies:
@@ -337,7 +337,7 @@ def _path_problems(meta_graph: Any) -> Iterator[str]:
             source = node.input[place].split(":")[0]
             if source in constants and source not in replaced:
                 for name in constants[source].attr["value"].tensor.string_val:
-                    if b"://" not in name:
+                    if name and b"://" not in name:
                         path = name.decode(errors="replace")
                         yield f"{where} opens the file {path}, outside the folder; make it an asset"
 
@@ -455,6 +455,8 @@ def _check_size(saved_model: Path, meta_graph: Any) -> Finding:
         for name, shape in shapes.items()
         if dtypes[name] != tf.string
     }
+    if not count:
+        return Finding("size", notes=[f"no variables; {size}"])
     weight = sum(number * dtypes[name].size for name, number in count.items()) / 1e6
     parameters, variables = _count(sum(count.values()), "parameter"), _count(len(count), "variable")
     return Finding("size", notes=[f"{parameters} in {variables}, {weight:,.1f} MB; {size}"])

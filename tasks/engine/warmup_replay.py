@@ -265,4 +265,7 @@ def first_line(error: Exception) -> str:
     message = str(getattr(error, "message", "") or error).strip()
     said = re.search(r"^(.+)\n\s*\[\[\{\{", message, re.MULTILINE)
     line = said[1] if said else (message.splitlines() or [""])[0]
-    return line.split("[[{{")[0].strip() or type(error).__name__
+    # What tells of nodes: {{function_node F}} before; [[{{node N}}]], {{node N}} or [Op:O] after.
+    line = re.sub(r"\{\{function_node .*?\}\}\s*", "", line)
+    line = re.sub(r"\s*:?\s*(\[\[\{\{|\{\{node |\[Op:).*", "", line)
+    return line.strip() or type(error).__name__

@@ -220,6 +220,11 @@ def _string_array(flat: list[Any]) -> np.ndarray | None:
 def _base64_decoded(text: str) -> bytes | None:
     """As Abseil decodes it: white space anywhere, and no padding, all of it, or dots."""
     data = to_bytes(text)
+    if len(data) % 4 == 0 and not data.endswith(b"==="):
+        try:
+            return binascii.a2b_base64(data, strict_mode=True)
+        except binascii.Error:
+            pass
     match = _BASE64.fullmatch(data) or _BASE64.fullmatch(b"".join(data.split()))
     if not match:
         return None

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from tensorflow_serving.apis import get_model_status_pb2, model_pb2
@@ -32,6 +32,9 @@ _END = get_model_status_pb2.ModelVersionStatus.END
 
 _log = logging.getLogger("tasks.serving")
 
+# Of a model, versions that are gone and still have a status. The stock server keeps them all.
+_MOST_ENDED = 100
+
 
 @dataclass(eq=False)
 class Version:
@@ -45,7 +48,7 @@ class Version:
     model: Model | None = None
     users: int = 0
     wanted: bool = True
-    unwanted: threading.Event = field(default_factory=threading.Event)
+    retry: threading.Timer | None = None
 
 
 @dataclass(frozen=True)
@@ -86,12 +89,13 @@ class Manager:
         self._folders: dict[str, Path] = {}
         self._labels: dict[str, dict[str, int]] = {}
         self._versions: dict[str, dict[int, Version]] = {}
-        self._complaints: set[str] = set()
+        self._complaints: dict[str, str] = {}
         self._started = False
-        self._changed = threading.Condition(threading.RLock())
+        # Whoever takes several takes them in this order.
         self._reloading = threading.Lock()
+        self._polling = threading.Lock()
+        self._changed = threading.Condition(threading.RLock())
         self._loaders = ThreadPoolExecutor(loading.threads, "load")
-        self._unloader = ThreadPoolExecutor(1, "unload")
         self._stopped = threading.Event()
         if poll_seconds > 0:
             every(poll_seconds, self._poll, self._stopped, "poll")
@@ -123,13 +127,13 @@ class Manager:
             number = self._number(spec)
             versions = self._versions.get(spec.name, {})
             if number is None:
+                asked = f"Latest({spec.name})"
                 ready = [n for n, version in versions.items() if version.state == AVAILABLE]
                 version = versions[max(ready)] if ready else None
             else:
+                asked = f"Specific({spec.name}, {number})"
                 version = versions.get(number)
             if version is None or version.state != AVAILABLE:
-                latest = number is None
-                asked = f"Latest({spec.name})" if latest else f"Specific({spec.name}, {number})"
                 raise ServingError(Code.NOT_FOUND, f"Servable not found for request: {asked}")
             version.users += 1
             return version
@@ -139,7 +143,7 @@ class Manager:
         with self._changed:
             version.users -= 1
             if version.state == _UNLOADING and not version.users:
-                self._unloader.submit(self._close, version)
+                self._close(version)
 
     def statuses(self, spec: model_pb2.ModelSpec) -> list[Version]:
         """A model's versions, the latest first, or the one that is asked for.
@@ -175,10 +179,7 @@ class Manager:
     def ready(self) -> bool:
         """Whether each model has a version that answers."""
         with self._changed:
-            return self._started and all(
-                any(version.state == AVAILABLE for version in self._versions.get(name, {}).values())
-                for name in self.names()
-            )
+            return self._started and all(map(self._answers, self.names()))
 
     # Configs
 
@@ -195,7 +196,15 @@ class Manager:
         for name, folder in folders.items():
             if not folder.is_dir():
                 raise ServingError(
-                    Code.NOT_FOUND, f"Could not find base path {folder} for servable {name}"
+                    Code.NOT_FOUND,
+                    f"Could not find base path {folder} for servable {name}; put the model there, "
+                    "or correct --model_base_path or the config's base_path",
+                )
+            if (folder / "saved_model.pb").exists():
+                raise ServingError(
+                    Code.INVALID_ARGUMENT,
+                    f"Base path {folder} of {name} is a version; give the folder that holds it: "
+                    f"{folder.parent}",
                 )
         self._configure(models, folders)
         self._wait(set(folders))
@@ -216,21 +225,27 @@ class Manager:
             self._wait(new)
 
     def close(self) -> None:
-        """Ends the threads. Models stay loaded: the process is about to end."""
-        self._stopped.set()
+        """Loads nothing more. Models stay loaded: the process is about to end."""
+        with self._changed:
+            self._stopped.set()
+            for versions in self._versions.values():
+                for version in versions.values():
+                    if version.retry:
+                        version.retry.cancel()
+            self._changed.notify_all()
         self._loaders.shutdown(wait=False, cancel_futures=True)
-        self._unloader.shutdown(wait=False, cancel_futures=True)
 
     def _configure(
         self, models: model_server_config_pb2.ModelConfigList, folders: dict[str, Path]
     ) -> None:
-        with self._changed:
-            self._labels = self._checked_labels(models)
-            self._models.CopyFrom(models)
-            self._folders = folders
-            for name in self._versions.keys() - folders.keys():
-                self._want(name, {})
-        self._poll()
+        with self._polling:
+            with self._changed:
+                self._labels = self._checked_labels(models)
+                self._models.CopyFrom(models)
+                self._folders = folders
+                for name in self._versions.keys() - folders.keys():
+                    self._want(name, {})
+            self._look()
 
     def _checked_labels(
         self, models: model_server_config_pb2.ModelConfigList
@@ -248,35 +263,37 @@ class Manager:
         return {model.name: dict(model.version_labels) for model in models.config}
 
     def _wait(self, names: set[str]) -> None:
-        """Until each of these models has a version that answers, or has failed."""
+        """Until each of these models has a version that answers, or none that can be loaded."""
         with self._changed:
-            while not self._stopped.is_set():
-                failed = [
-                    version
-                    for name in sorted(names)
-                    for version in self._versions.get(name, {}).values()
-                    if version.error and version.wanted
-                ]
-                loaded = {
-                    name
-                    for name in names
-                    for version in self._versions.get(name, {}).values()
-                    if version.state == AVAILABLE
-                }
-                failed = [version for version in failed if version.name not in loaded]
-                if len(loaded) + len({version.name for version in failed}) >= len(names):
-                    break
-                self._changed.wait(1.0)
-        if failed:
-            reasons = "".join(
-                f"{{{{name: {version.name} version: {version.number}}} due to error: "
-                f"{version.error.code.name}: {version.error.message}}}, "
-                for version in failed
-                if version.error
+            self._changed.wait_for(
+                lambda: (
+                    self._stopped.is_set()
+                    or all(self._answers(name) or self._failures(name) for name in names)
+                )
             )
+            failed = {
+                name: self._failures(name) for name in sorted(names) if not self._answers(name)
+            }
+        reasons = "".join(
+            f"{{{{name: {version.name} version: {version.number}}} due to error: "
+            f"{version.error.code.name}: {version.error.message}}}, "
+            for versions in failed.values()
+            for version in versions
+            if version.error
+        )
+        if reasons:
             raise ServingError(
                 Code.UNKNOWN, f"{len(failed)} model(s) did not become available: {{{reasons}}}"
             )
+
+    def _answers(self, name: str) -> bool:
+        """Whether the model has a version that answers."""
+        return any(version.state == AVAILABLE for version in self._versions.get(name, {}).values())
+
+    def _failures(self, name: str) -> list[Version]:
+        """The model's wanted versions, if each of them was given up; else none."""
+        wanted = [version for version in self._versions.get(name, {}).values() if version.wanted]
+        return wanted if all(version.error for version in wanted) else []
 
     def _number(self, spec: model_pb2.ModelSpec) -> int | None:
         choice = spec.WhichOneof("version_choice")
@@ -295,6 +312,10 @@ class Manager:
     # Versions
 
     def _poll(self) -> None:
+        with self._polling:
+            self._look()
+
+    def _look(self) -> None:
         """Looks into each model's folder for the versions that its policy asks for."""
         with self._changed:
             models = [(model, self._folders[model.name]) for model in self._models.config]
@@ -302,36 +323,48 @@ class Manager:
             try:
                 found = versions_in(folder)
             except OSError as error:
-                self._complain(f"{model.name}: {folder}: {error.strerror}; its versions are kept")
+                self._complain(model.name, f"{folder}: {error.strerror}; its versions are kept")
                 continue
-            if not found:
-                self._complain(
-                    f"{model.name}: no versions in {folder}; a version is a folder named by an "
-                    "integer"
-                )
             wanted = _by_policy(model, found)
+            if not found:
+                complaint = f"no versions in {folder}; a version is a folder named by an integer"
+            elif not wanted:
+                complaint = f"{folder} has none of the versions that its policy names"
+            else:
+                complaint = ""
             with self._changed:
-                if self._folders.get(model.name) == folder:
-                    self._want(model.name, wanted)
+                self._want(model.name, wanted)
+                moved = [n for n, path in wanted.items() if self._folder(model.name, n) != path]
+            if moved:
+                complaint = f"version {moved[0]} stays as it was loaded, not {wanted[moved[0]]}"
+            self._complain(model.name, complaint)
 
     def _want(self, name: str, wanted: Mapping[int, Path]) -> None:
-        """Loads what is new among the wanted versions, the latest first, and lets go the rest."""
+        """Loads what is new among the wanted versions, the latest first, and lets go the rest.
+
+        A version that is there stays the same, whatever becomes of its folder, as in the stock
+        server: what has changed is a new version.
+        """
         versions = self._versions.setdefault(name, {})
         for number in sorted(wanted, reverse=True):
             version = versions.get(number)
-            gone = version is None or (version.state == _END and not version.wanted)
-            if gone or version is None or version.folder != wanted[number]:
-                if version is not None and version.state not in (_END, _UNLOADING):
-                    self._drop(version)
+            if version is None or (
+                version.state in (_UNLOADING, _END)
+                and not (version.wanted and version.folder == wanted[number])
+            ):
                 new = versions[number] = Version(name, number, wanted[number])
-                self._loaders.submit(self._load, new)
-            elif version.state == AVAILABLE:
+                self._submit(new)
+            else:
                 version.wanted = True
-        for number, version in versions.items():
-            if number not in wanted:
-                version.wanted = False
-                version.unwanted.set()
+        for number in versions.keys() - wanted.keys():
+            version = versions[number]
+            version.wanted = False
+            if version.retry and version.state == _LOADING:
+                self._end(version)
         self._settle(name)
+
+    def _folder(self, name: str, number: int) -> Path:
+        return self._versions[name][number].folder
 
     def _settle(self, name: str) -> None:
         """Lets go what isn't wanted, if something wanted answers, or nothing is wanted at all."""
@@ -344,76 +377,95 @@ class Manager:
                 self._drop(version)
 
     def _drop(self, version: Version) -> None:
-        version.wanted = False
-        version.unwanted.set()
-        if version.state == AVAILABLE:
-            version.state = _UNLOADING
-            if not version.users:
-                self._unloader.submit(self._close, version)
+        version.state = _UNLOADING
+        if not version.users:
+            self._close(version)
+
+    def _submit(self, version: Version, attempt: int = 0) -> None:
+        """Has a version loaded as soon as a loader is free."""
+        with self._changed:
+            version.retry = None
+            if not self._stopped.is_set() and version.state != _END:
+                self._loaders.submit(self._load, version, attempt)
+
+    def _load(self, version: Version, attempt: int) -> None:
+        """In a loader's thread: loads, and tells, or has it tried again."""
+        with self._changed:
+            if not version.wanted:
+                self._end(version)
+                return
+            version.state = _LOADING
+        start = time.monotonic()
+        try:
+            model = self._loading.load(version.name, version.number, version.folder)
+        except Exception as error:  # whatever it is, nobody may be left waiting
+            if not isinstance(error, ServingError):
+                _log.exception("%s %s: loading failed", version.name, version.number)
+                error = ServingError(Code.INTERNAL, type(error).__name__)
+            self._failed(version, error, attempt)
+            return
+        seconds = time.monotonic() - start
+        _log.info("%s %s: loaded in %.1f s", version.name, version.number, seconds)
+        with self._changed:
+            version.model, version.state = model, AVAILABLE
+            self._settle(version.name)
+            self._changed.notify_all()
+
+    def _failed(self, version: Version, error: ServingError, attempt: int) -> None:
+        _log.error("%s %s: cannot be loaded: %s", version.name, version.number, error)
+        with self._changed:
+            if not (self._started and version.wanted and attempt < self._loading.retries):
+                self._end(version, error)
+            elif not self._stopped.is_set():
+                # A loader that waited could not load another model meanwhile.
+                seconds = self._loading.retry_seconds
+                version.retry = threading.Timer(seconds, self._submit, (version, attempt + 1))
+                version.retry.daemon = True
+                version.retry.start()
+
+    def _end(self, version: Version, error: ServingError | None = None) -> None:
+        if version.retry:
+            version.retry.cancel()
+        version.state = _END
+        version.error = error if version.wanted else None
+        versions = self._versions[version.name]
+        ended = sorted(n for n, v in versions.items() if v.state == _END and not v.wanted)
+        for number in ended[:-_MOST_ENDED]:
+            del versions[number]
         self._changed.notify_all()
 
-    def _load(self, version: Version) -> None:
-        """In a loader's thread: loads, tries again, and tells."""
-        tries = 1 + (self._loading.retries if self._started else 0)
-        failure: ServingError | None = None
-        for attempt in range(tries):
-            if attempt:
-                version.unwanted.wait(self._loading.retry_seconds)
-            if not version.wanted or self._stopped.is_set():
-                break
-            with self._changed:
-                version.state = _LOADING
-            start = time.monotonic()
-            try:
-                model = self._loading.load(version.name, version.number, version.folder)
-            except ServingError as error:
-                failure = error
-                _log.error("%s %s: cannot be loaded: %s", version.name, version.number, error)
-                continue
-            seconds = time.monotonic() - start
-            _log.info("%s %s: loaded in %.1f s", version.name, version.number, seconds)
-            with self._changed:
-                version.model, version.state = model, AVAILABLE
-                if not version.wanted:
-                    self._drop(version)
-                self._settle(version.name)
-                self._changed.notify_all()
-            return
-        with self._changed:
-            version.state = _END
-            version.error = failure if version.wanted else None
-            self._changed.notify_all()
-
     def _close(self, version: Version) -> None:
-        """In the unloader's thread: gives the memory back."""
-        with self._changed:
-            if version.model is None or version.users:
-                return
-            model, version.model = version.model, None
-        model.close()
-        del model
-        gc.collect()  # graphs hold themselves in cycles
-        with self._changed:
-            version.state = _END
-            self._changed.notify_all()
-        _log.info("%s %s: unloaded", version.name, version.number)
+        """Gives the memory back, beside: a run that nobody waits for any more may hold it up."""
+        model, version.model = version.model, None
 
-    def _complain(self, complaint: str) -> None:
-        """Logs it once, not at each look."""
-        if complaint not in self._complaints:
-            self._complaints.add(complaint)
-            _log.warning("%s", complaint)
+        def close() -> None:
+            nonlocal model
+            assert model is not None, "only what is loaded is let go"
+            model.close()
+            model = None
+            gc.collect()  # graphs hold themselves in cycles
+            with self._changed:
+                self._end(version)
+            _log.info("%s %s: unloaded", version.name, version.number)
+
+        threading.Thread(target=close, name="unload", daemon=True).start()
+
+    def _complain(self, name: str, complaint: str) -> None:
+        """Logs what is wrong with a model's folder when it becomes so, not at each look."""
+        if complaint and complaint != self._complaints.get(name):
+            _log.warning("%s: %s", name, complaint)
+        self._complaints[name] = complaint
 
 
 def versions_in(folder: Path) -> dict[int, Path]:
-    """The folders named by an integer, by that integer.
+    """The folders named by an integer, by that integer; of 007 and 7, 7.
 
     Raises:
         OSError: the folder can't be read.
     """
     found: dict[int, Path] = {}
     with os.scandir(folder) as entries:
-        for entry in entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
             name = entry.name
             if name.isascii() and name.isdigit() and int(name) < 2**63 and entry.is_dir():
                 found[int(name)] = Path(entry.path)

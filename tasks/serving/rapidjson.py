@@ -5,7 +5,7 @@
 Valid bodies go through Python's own parser, which is fast; only what that one refuses, or would
 read differently, goes through `parse_exactly`, which finds RapidJSON's message and byte offset.
 Strings hold bytes that are not UTF-8 as surrogate escapes. Of a key that comes twice the first
-value counts.
+value counts; watching for that costs a body of many small objects 0.2 microseconds for each.
 
 Known to differ: doubles are rounded correctly, where RapidJSON may be off by a unit in the last
 place beyond 15 digits; and `parse` takes a number too big for a double for an infinity: call

@@ -24,7 +24,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from tasks.serving import json_tensors
+from tasks.serving import json_answers, json_requests
 from tasks.serving.errors import Code, ServingError, http_status
 from tasks.serving.manager import State, Version
 from tasks.serving.metrics import REQUEST_LATENCY, REQUESTS, prometheus_page
@@ -145,17 +145,17 @@ class RestApi:
     ) -> bytes:
         if method == "predict":
             return await self._predict(spec, body, deadline)
-        parsed = await _beside(len(body), json_tensors.parse_examples, body)
+        parsed = await _beside(len(body), json_requests.parse_examples, body)
         spec.signature_name = parsed.signature_name
         if method == "classify":
             request = classification_pb2.ClassificationRequest(model_spec=spec)
             _fill_examples(request.input, parsed)
             response = await self._service.classify(request, deadline)
-            return json_tensors.classifications_json(response.result)
+            return json_answers.classifications_json(response.result)
         request = regression_pb2.RegressionRequest(model_spec=spec)
         _fill_examples(request.input, parsed)
         response = await self._service.regress(request, deadline)
-        return json_tensors.regressions_json(response.result)
+        return json_answers.regressions_json(response.result)
 
     async def _predict(self, spec: model_pb2.ModelSpec, body: bytes, deadline: float) -> bytes:
         manager = self._service.manager
@@ -173,7 +173,7 @@ class RestApi:
             return signature.inputs
 
         try:
-            parsed = await _beside(len(body), json_tensors.parse_predict, body, inputs_of)
+            parsed = await _beside(len(body), json_requests.parse_predict, body, inputs_of)
             assert version is not None
             outputs = await self._service.predict_arrays(
                 version, parsed.signature_name, parsed.inputs, (), deadline
@@ -182,7 +182,7 @@ class RestApi:
             if version is not None:
                 manager.release(version)
         size = sum(array.size for array in outputs.values())
-        return await _beside(16 * size, json_tensors.predictions_json, outputs, parsed.row_format)
+        return await _beside(16 * size, json_answers.predictions_json, outputs, parsed.row_format)
 
     def _status(self, spec: model_pb2.ModelSpec) -> bytes:
         request = get_model_status_pb2.GetModelStatusRequest(model_spec=spec)
@@ -293,7 +293,7 @@ def _decoded(text: str) -> str:
     return unquote_to_bytes(text).decode("utf-8", "replace")
 
 
-def _fill_examples(target: Any, parsed: json_tensors.ExamplesBody) -> None:
+def _fill_examples(target: Any, parsed: json_requests.ExamplesBody) -> None:
     if parsed.context is None:
         target.example_list.examples.extend(parsed.examples)
     else:
@@ -319,7 +319,7 @@ def _json(message: Message) -> str:
 
 
 def _error(message: str, status: int) -> Response:
-    return Response(json_tensors.error_json(message), status, media_type="application/json")
+    return Response(json_answers.error_json(message), status, media_type="application/json")
 
 
 def _invalid(message: str) -> ServingError:

@@ -290,6 +290,18 @@ def test_an_unknown_op_is_told_with_its_place(capsys, version):
     assert states(run(capsys, version)[1])[5:8] == ["not checked"] * 3
 
 
+def test_a_broken_function_body_is_told_without_its_node(capsys, version):
+    def cut(graph):
+        for function in graph.graph_def.library.function:
+            for node in function.node_def:
+                if node.op == "RealDiv":
+                    node.input[0] = "nowhere:output:0"
+
+    change(version, cut)
+    told = reason(capsys, version)
+    assert told == "it cannot be loaded: input nowhere:output:0 is not found"
+
+
 def test_a_function_that_nothing_calls_keeps_no_server_from_loading(capsys, tmp_path):
     module = Half()
     module.debug = tf.function(in_python, [FLOATS])
@@ -498,9 +510,9 @@ def test_a_corrupt_or_long_warmup_file_is_told(capsys, version):
     path = warm(version, *[predict()] * 1001)
     assert reason(capsys, version) == "1001 warmup requests; the server takes at most 1000"
     path.write_bytes(path.read_bytes()[:-5])
-    assert "the warmup file cannot be read: " in reason(capsys, version)
+    assert reason(capsys, version).startswith("the warmup file cannot be read: truncated record")
     path.write_bytes(b"not a TFRecord file")
-    assert "the warmup file cannot be read: " in reason(capsys, version)
+    assert reason(capsys, version).startswith("the warmup file cannot be read: corrupted record")
 
 
 def test_every_kind_of_request_is_replayed(classifier, tmp_path):

@@ -1,4 +1,4 @@
-"""REST bodies: what json_tensor_test.cc of the stock server covers, and bytes that nobody expects."""
+"""REST bodies: what the stock server's json_tensor_test.cc covers, and what nobody expects."""
 
 import base64
 import json
@@ -17,15 +17,14 @@ from tensorflow_serving.apis import classification_pb2, regression_pb2
 
 from tasks.serving import rapidjson
 from tasks.serving.errors import Code, ServingError, http_status, invalid_argument
-from tasks.serving.json_answers import _decimals
-from tasks.serving.json_tensors import (
+from tasks.serving.json_answers import (
+    _decimals,
     classifications_json,
     error_json,
-    parse_examples,
-    parse_predict,
     predictions_json,
     regressions_json,
 )
+from tasks.serving.json_requests import parse_examples, parse_predict
 
 
 def read(body, **dtypes):
@@ -230,8 +229,7 @@ def test_reading_ends_with_the_object(body):
 )
 def test_what_is_no_json(body, message):
     expected = f"JSON Parse error: {message}"
-    if b"1e999}" not in body and b"99999" not in body:  # only looked for where it is read
-        assert refused(body, x="FLOAT") == (Code.INVALID_ARGUMENT, expected)
+    assert refused(body, x="FLOAT") == (Code.INVALID_ARGUMENT, expected)
     if body:
         with pytest.raises(ServingError) as caught:
             rapidjson.parse_exactly(body)
@@ -466,7 +464,8 @@ def strings(*values):
             {"y_bytes": strings(b"tf"), "n": np.int64([1])},
             True,
             '{\n    "predictions": [\n        {\n            "y_bytes": {\n'
-            '                "b64": "dGY="\n            },\n            "n": 1\n        }\n    ]\n}',
+            '                "b64": "dGY="\n            },\n            "n": 1\n'
+            "        }\n    ]\n}",
         ),
         ({"y": np.int32(7)}, False, '{\n    "outputs": 7\n}'),
         ({"y": np.zeros([0])}, False, '{\n    "outputs": []\n}'),
@@ -660,11 +659,14 @@ def test_what_is_no_list_of_examples(body, message):
 # Anything -----------------------------------------------------------------------------------------
 
 TOKENS = st.sampled_from(
-    '{ } [ ] , : "instances" "inputs" "signature_name" "examples" "context" "b64" "x" "i" "s" "a" '
-    '"aGk=" "\\ud800" "\\udc80" 1 -0 1.5 1e5 1e999 1e39 -1e-400 NaN -Infinity Inf true false null '
-    '255 4294967296 9223372036854775808 18446744073709551616 {"b64":"aGk="} [1] [[]] "serving_default" '
-    '{"instances":[ {"inputs": {"examples":[{"x": ]} }]}'.split()
-    + [" ", "\0", "\xff", "9" * 400, "9" * 4500, "[" * 2000, '{"x":' * 1500, "]" * 2000]
+    [
+        *'{ } [ ] , : "instances" "inputs" "signature_name" "examples" "context" "b64" "x"'.split(),
+        *'"i" "s" "a" "aGk=" "\\ud800" "\\udc80" 1 -0 1.5 1e5 1e999 1e39 -1e-400 NaN Inf'.split(),
+        *"-Infinity true false null 255 4294967296 9223372036854775808".split(),
+        "18446744073709551616",
+        *'{"b64":"aGk="} [1] [[]] {"instances":[ {"inputs": {"examples":[{"x": ]} }]}'.split(),
+        *[" ", "\0", "\xff", "9" * 400, "9" * 4500, "[" * 2000, '{"x":' * 1500, "]" * 2000],
+    ]
 )
 LEAVES = (
     st.none()
@@ -731,7 +733,8 @@ SHAPES = arrays.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=3)
     ).flatmap(lambda dtype: arrays.arrays(dtype, SHAPES))
 )
 def test_an_answer_reads_back_as_it_was(array):
-    # Doubles that are whole and integers of 2**53 or more are not taken back, by the stock server.
+    # The stock server prints the largest float, in nine digits, as more than it takes.
+    assume(array.dtype != np.float32 or not (np.abs(array) == np.finfo(np.float32).max).any())
     dtype = {"float32": "FLOAT", "float64": "DOUBLE"}.get(
         array.dtype.name, array.dtype.name.upper()
     )
