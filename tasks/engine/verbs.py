@@ -28,6 +28,7 @@ from tasks.engine.options import Config, Train
 from tasks.engine.pictures import pixels
 from tasks.engine.report import write_report
 from tasks.engine.run import Run
+from tasks.engine.stock_ops import STOCK_SERVER
 from tasks.engine.task import Objective, Task
 from tasks.engine.tensorboard import write_projector
 from tasks.engine.training import AnyRecords, fit
@@ -367,10 +368,11 @@ def _show_served(
     _say("answer", f"{json.dumps(raw, ensure_ascii=False)} -> {json.dumps(short)}")
     model = published.parent
     print(
-        "\nServe it with stock TensorFlow Serving (REST on 8501), then ask as "
-        f"{published / 'model_card.md'} shows:\n"
+        "\nServe it here, with a playground at http://localhost:8501/, or with stock TensorFlow "
+        f"Serving; then ask as {published / 'model_card.md'} shows:\n"
+        f"  python -m tasks.serve --model_name {model.name} --model_base_path {model}\n"
         f"  docker run -p 8501:8501 -v {model.resolve()}:/models/{model.name} "
-        f"-e MODEL_NAME={model.name} tensorflow/serving"
+        f"-e MODEL_NAME={model.name} tensorflow/serving:{STOCK_SERVER}.0"
     )
 
 
