@@ -3,12 +3,14 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
@@ -87,14 +89,25 @@ class Page:
         return self.driver.find_element(By.ID, found[row])
 
     def type(self, element: WebElement, text: str) -> None:
-        element.clear()
-        element.send_keys(text)
+        """Types over what is there."""
+        element.send_keys(Keys.CONTROL, "a")
+        element.send_keys(text or Keys.DELETE)
 
     def ask(self) -> str:
         """Clicks Ask, and gives the answer's text."""
         self.find("#send").click()
         self.wait(lambda: self.find("#send").is_enabled())
         return self.text("#result")
+
+    @contextmanager
+    def wide(self, pixels: int) -> Iterator[None]:
+        """Shows the page at this width, which may be less than a window's least."""
+        metrics = {"width": pixels, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        try:
+            yield
+        finally:
+            self.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
     def code(self, language: str) -> str:
         self.radio(language)
