@@ -6,6 +6,7 @@
 The flags are those of `tensorflow_model_server`. http://localhost:8501/ is a playground.
 """
 
+import gc
 import logging
 import os
 import signal
@@ -26,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except UsageError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:  # before the server takes care of signals
+        sys.exit(130)
     # TensorFlow's threads are not ours to end, and may be in the middle of something.
     sys.stdout.flush()
     sys.stderr.flush()
@@ -39,7 +42,8 @@ def _serve(options: Options) -> int:
         import uvloop
 
         from tasks.serving.server import serve
-
+    # What is there now stays: the collections that follow each swap need not look at it.
+    gc.freeze()
     return uvloop.run(serve(options))
 
 

@@ -7,6 +7,7 @@ row, and what comes out of such rows is cut off.
 """
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections import deque
@@ -125,9 +126,15 @@ class Batcher:
         return [task.future for task in tasks]
 
     def _work(self) -> None:
-        while taken := self._take():
-            signature, batch = taken
-            _run(signature, batch, self._parameters)
+        while self._run_next():
+            pass
+
+    def _run_next(self) -> bool:
+        # In a function, so that a thread that waits holds on to no model and no answers.
+        taken = self._take()
+        if taken is not None:
+            _run(*taken, self._parameters)
+        return taken is not None
 
     def _take(self) -> tuple[_Signature, _Batch] | None:
         """Waits for a batch that is due, and takes it out of its queue; None to end."""
@@ -145,7 +152,8 @@ class Batcher:
                         self._queues.pop(signature)
                         if queue:
                             self._queues[signature] = queue
-                            self._changed.notify()
+                        if self._queues:
+                            self._changed.notify()  # another thread watches what is left
                         return signature, batch
                     wait = left if wait is None else min(wait, left)
                 if wait is None and self._closed:
@@ -175,7 +183,8 @@ def _run(signature: _Signature, batch: _Batch, parameters: Batching) -> None:
         results = [ServingError(Code.INTERNAL, type(error).__name__)] * len(tasks)
     if tasks:
         futures = [task.future for task in tasks]
-        futures[0].get_loop().call_soon_threadsafe(_deliver, futures, results)
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and so has who asked
+            futures[0].get_loop().call_soon_threadsafe(_deliver, futures, results)
 
 
 def _deliver(
@@ -225,15 +234,16 @@ def _padded(arrays: list[np.ndarray]) -> list[np.ndarray]:
     """
     if len({array.ndim for array in arrays}) > 1:
         raise _invalid("Tensors of one batch have different ranks")
-    shape = np.max([array.shape for array in arrays], axis=0)
+    shape = np.max([array.shape[1:] for array in arrays], axis=0)
     padded = []
     for array in arrays:
-        missing = [(0, int(most - has)) for most, has in zip(shape, array.shape, strict=True)]
-        missing[0] = (0, 0)
-        if any(after for _, after in missing):
+        if array.shape[1:] != tuple(shape):
             if not array.size:
                 raise _invalid("Got empty tensor in batch of non-empty tensors.")
-            array = np.pad(array, missing, constant_values=array.flat[0])
+            filled = np.empty((len(array), *shape), array.dtype)
+            filled[...] = array.flat[0]
+            filled[tuple(map(slice, array.shape))] = array
+            array = filled
         padded.append(array)
     return padded
 

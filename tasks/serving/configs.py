@@ -136,9 +136,20 @@ def batching_parameters(options: Options) -> Batching | None:
         for field, value in proto.ListFields()
     }
     batching = Batching(**given | {"allowed_batch_sizes": tuple(proto.allowed_batch_sizes)})
-    for name in ("max_batch_size", "num_batch_threads", "max_enqueued_batches"):
-        if getattr(batching, name) < 1:
-            raise UsageError(f"{file}: {name} {getattr(batching, name)}: must be at least 1")
+    for name in (
+        "max_batch_size",
+        "num_batch_threads",
+        "max_enqueued_batches",
+        "max_execution_batch_size",
+    ):
+        value = getattr(batching, name)
+        if value is not None and value < 1:
+            raise UsageError(f"{file}: {name} {value}: must be at least 1")
+    if batching.largest > batching.max_batch_size:
+        raise UsageError(
+            f"{file}: max_execution_batch_size {batching.largest} is larger than max_batch_size "
+            f"{batching.max_batch_size}"
+        )
     if batching.batch_timeout_micros < 0:
         raise UsageError(f"{file}: batch_timeout_micros is below 0")
     _check_sizes(file, batching.allowed_batch_sizes, batching.largest)
@@ -153,8 +164,12 @@ def metrics_path(options: Options) -> str | None:
     """
     if not options.monitoring_config_file:
         return None
-    prometheus = _read(options.monitoring_config_file, MonitoringConfig()).prometheus_config
-    return (prometheus.path or METRICS_PATH) if prometheus.enable else None
+    file = options.monitoring_config_file
+    prometheus = _read(file, MonitoringConfig()).prometheus_config
+    path = prometheus.path or METRICS_PATH
+    if not path.startswith("/"):
+        raise UsageError(f"{file}: path {path}: must begin with /")
+    return path if prometheus.enable else None
 
 
 def _check_sizes(file: str, sizes: Sequence[int], largest: int) -> None:

@@ -64,7 +64,7 @@ class GrpcServer:
                 bound = self._server.add_insecure_port(address)
             except RuntimeError:
                 bound = 0
-            if not bound and not address.startswith("unix:"):
+            if not bound:
                 raise OSError(f"{address} can't be had; another program may have it")
         await self.set_ready(False)
         await self._server.start()

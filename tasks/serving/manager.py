@@ -98,7 +98,7 @@ class Manager:
         self._loaders = ThreadPoolExecutor(loading.threads, "load")
         self._stopped = threading.Event()
         if poll_seconds > 0:
-            every(poll_seconds, self._poll, self._stopped, "poll")
+            self.every(poll_seconds, self._poll, "poll")
 
     # Requests
 
@@ -206,6 +206,10 @@ class Manager:
                     f"Base path {folder} of {name} is a version; give the folder that holds it: "
                     f"{folder.parent}",
                 )
+        for model in models.config:
+            folder = folders[model.name]
+            if Path(model.base_path) != folder:
+                _log.info("%s: %s is looked for at %s", model.name, model.base_path, folder)
         self._configure(models, folders)
         self._wait(set(folders))
         with self._changed:
@@ -223,6 +227,18 @@ class Manager:
                 new = set(folders) - set(self.names())
             self._configure(models, folders)
             self._wait(new)
+
+    def every(self, seconds: float, do: Callable[[], None], name: str) -> None:
+        """Has a thread do something again and again, whatever fails, until `close`."""
+
+        def loop() -> None:
+            while not self._stopped.wait(seconds):
+                try:
+                    do()
+                except Exception:
+                    _log.exception("%s failed; it goes on", name)
+
+        threading.Thread(target=loop, name=name, daemon=True).start()
 
     def close(self) -> None:
         """Loads nothing more. Models stay loaded: the process is about to end."""
@@ -263,17 +279,28 @@ class Manager:
         return {model.name: dict(model.version_labels) for model in models.config}
 
     def _wait(self, names: set[str]) -> None:
-        """Until each of these models has a version that answers, or none that can be loaded."""
-        with self._changed:
-            self._changed.wait_for(
-                lambda: (
-                    self._stopped.is_set()
-                    or all(self._answers(name) or self._failures(name) for name in names)
-                )
+        """Until each of these models has a version that answers, or none that can be loaded.
+
+        Whoever starts the server is told of the first failure: another folder may stay empty.
+        """
+
+        def failures() -> dict[str, list[Version]]:
+            silent = [name for name in sorted(names) if not self._answers(name)]
+            return {name: failed for name in silent if (failed := self._failures(name))}
+
+        def settled() -> bool:
+            failed = failures()
+            return (
+                self._stopped.is_set()
+                or (bool(failed) and not self._started)
+                or all(name in failed or self._answers(name) for name in names)
             )
-            failed = {
-                name: self._failures(name) for name in sorted(names) if not self._answers(name)
-            }
+
+        with self._changed:
+            self._changed.wait_for(settled)
+            failed = failures()
+        if self._stopped.is_set():
+            raise ServingError(Code.UNAVAILABLE, "The server is ending")
         reasons = "".join(
             f"{{{{name: {version.name} version: {version.number}}} due to error: "
             f"{version.error.code.name}: {version.error.message}}}, "
@@ -470,23 +497,6 @@ def versions_in(folder: Path) -> dict[int, Path]:
             if name.isascii() and name.isdigit() and int(name) < 2**63 and entry.is_dir():
                 found[int(name)] = Path(entry.path)
     return found
-
-
-def every(
-    seconds: float, do: Callable[[], None], stopped: threading.Event, name: str
-) -> threading.Thread:
-    """Starts a thread that does something again and again, whatever fails in between."""
-
-    def loop() -> None:
-        while not stopped.wait(seconds):
-            try:
-                do()
-            except Exception:
-                _log.exception("%s failed; it goes on", name)
-
-    thread = threading.Thread(target=loop, name=name, daemon=True)
-    thread.start()
-    return thread
 
 
 def _by_policy(

@@ -8,7 +8,11 @@ Prometheus' own client for Python can't write these: it ends the name of a count
 
 import threading
 from bisect import bisect_left
+from collections.abc import Collection
 from itertools import accumulate
+
+# Of a metric, sets of labels' values that are counted apart. Some are what clients send.
+_MOST_CELLS = 10_000
 
 
 class Counter:
@@ -28,6 +32,7 @@ class Counter:
     def add(self, *values: str, count: int = 1) -> None:
         """Counts on, under these values of the labels."""
         with self._lock:
+            values = _bounded(values, self._counts)
             self._counts[values] = self._counts.get(values, 0) + count
 
     def lines(self) -> list[str]:
@@ -59,6 +64,7 @@ class Histogram:
     def observe(self, value: float, *values: str) -> None:
         """Counts a value, under these values of the labels."""
         with self._lock:
+            values = _bounded(values, self._cells)
             if values not in self._cells:
                 self._cells[values] = ([0] * (len(self._limits) + 1), [0.0])
             counts, total = self._cells[values]
@@ -87,6 +93,13 @@ class Histogram:
 def prometheus_page() -> str:
     """All metrics that have a value, in Prometheus' text format 0.0.4."""
     return "\n".join(line for metric in _METRICS for line in metric.lines()) + "\n"
+
+
+def _bounded(values: tuple[str, ...], cells: Collection[tuple[str, ...]]) -> tuple[str, ...]:
+    """The values, or, where there are too many already, what stands for all others."""
+    if values in cells or len(cells) < _MOST_CELLS:
+        return values
+    return ("others",) * len(values)
 
 
 def _pairs(labels: tuple[str, ...], values: tuple[str, ...]) -> str:

@@ -5,6 +5,7 @@ Importable without TensorFlow, so that help and mistakes are answered at once.
 
 import argparse
 import difflib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -49,7 +50,7 @@ class Options:
     /models. Not the stock server's."""
 
     file_system_poll_wait_seconds: float = 1.0
-    """Seconds between looks for new versions; 0 for one look, below 0 for none."""
+    """Seconds between looks for new versions; 0 for one look."""
 
     enable_batching: bool = False
     """Put requests together into batches."""
@@ -127,6 +128,8 @@ class Options:
                 raise UsageError(f"--{name} {port}: must be from {lowest} to 65535")
         if self.port == self.rest_api_port:
             raise UsageError(f"--rest_api_port {self.port}: gRPC has this port; give another")
+        if not (self.model_name or self.model_config_file):
+            raise UsageError("--model_name is empty; give the name that requests have in their URL")
         if self.batching_parameters_file and not self.enable_batching:
             raise UsageError("--batching_parameters_file without --enable_batching; add it")
         for name in ("num_load_threads", "num_request_iterations_for_warmup"):
@@ -138,6 +141,7 @@ class Options:
             "max_num_load_retries",
             "load_retry_interval_micros",
             "model_config_file_poll_wait_seconds",
+            "file_system_poll_wait_seconds",
             "drain_seconds",
         ):
             _require(name, getattr(self, name), 0)
@@ -217,10 +221,10 @@ def parse(arguments: Sequence[str]) -> Options:
             options |= {"type": kind, "metavar": {int: "N", float: "X", str: "TEXT"}[kind]}
         parser.add_argument(f"--{field.name}", **options)
     for name in (*_WITHOUT_EFFECT, *_REFUSED):
-        parser.add_argument(f"--{name}", nargs="?", help=argparse.SUPPRESS)
+        parser.add_argument(f"--{name}", nargs="?", const="true", help=argparse.SUPPRESS)
     given = vars(parser.parse_args(list(arguments)))
     for name in _REFUSED:
-        if given.pop(name):
+        if given.pop(name) not in (None, "", "false", "0"):
             raise UsageError(f"--{name} can't be had here; serve with the stock server for it")
     return Options(**{name: v for name, v in given.items() if name not in _WITHOUT_EFFECT})
 
@@ -245,5 +249,5 @@ def _boolean(text: str) -> bool:
 
 
 def _require(name: str, value: float, least: int) -> None:
-    if value < least:
-        raise UsageError(f"--{name} {value}: must be at least {least}")
+    if not least <= value < math.inf:
+        raise UsageError(f"--{name} {value}: must be a number of at least {least}")

@@ -30,6 +30,7 @@ from tasks.serving.manager import State, Version
 from tasks.serving.metrics import REQUEST_LATENCY, REQUESTS, prometheus_page
 from tasks.serving.options import Options
 from tasks.serving.service import Service, model_of
+from tasks.serving.tensors import as_array
 
 _log = logging.getLogger("tasks.serving")
 
@@ -87,7 +88,7 @@ class RestApi:
         self._others = Starlette(routes=routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"][:4].lower() == "/v1/":
+        if scope["type"] == "http" and scope["raw_path"][:4].lower() == b"/v1/":
             response = await self._answer(Request(scope, receive))
             if self._options.rest_api_enable_cors_support:
                 response.headers.update(_CORS)
@@ -103,14 +104,17 @@ class RestApi:
         try:
             if request.method == "OPTIONS" and self._options.rest_api_enable_cors_support:
                 return Response()
-            path = request.scope["raw_path"].decode("latin-1")
+            path = _path(request.scope)
             matched = {"GET": _GET, "POST": _POST}.get(request.method, _NOTHING).fullmatch(path)
+            malformed = _invalid(f"Malformed request: {request.method} {path}")
             if matched is None:
-                raise _invalid(f"Malformed request: {request.method} {path}")
+                raise malformed
             parts = matched.groupdict()
             spec = _spec(parts)
-            name, method = spec.name, parts.get("method", "").lower()
+            name, method = spec.name, parts.get("method", "")
             if method:
+                if method != method.lower():  # the only word that minds case
+                    raise malformed
                 body = await self._body(request)
                 timeout = (self._options.rest_api_timeout_in_ms or 1e12) / 1e3
                 content = await asyncio.wait_for(
@@ -120,7 +124,7 @@ class RestApi:
                 REQUEST_LATENCY.observe((time.monotonic() - start) * 1e6, name, method, "REST")
             elif not spec.name:
                 raise _invalid("Missing model name in request.")
-            elif parts["metadata"]:
+            elif parts["metadata"] == "/metadata":
                 content = self._metadata(spec)
             else:
                 content = self._status(spec)
@@ -181,6 +185,7 @@ class RestApi:
         finally:
             if version is not None:
                 manager.release(version)
+        outputs = {alias: as_array(value) for alias, value in outputs.items()}
         size = sum(array.size for array in outputs.values())
         return await _beside(16 * size, json_answers.predictions_json, outputs, parsed.row_format)
 
@@ -211,11 +216,10 @@ class RestApi:
             _TooLong: it is longer than the server takes.
         """
         limit = self._options.rest_api_max_request_bytes
-        packed = request.headers.get("content-encoding", "").lower()
-        if packed not in ("", "identity", "gzip"):
-            raise _invalid(f"Content-Encoding {packed} is not supported; send gzip or none")
+        # The stock server takes any other encoding for none, too.
+        packed = "gzip" in request.headers.get("content-encoding", "").lower()
         # 32 + 15: a gzip or zlib header, whichever is there, and the largest window.
-        unpacker = zlib.decompressobj(32 + zlib.MAX_WBITS) if packed == "gzip" else None
+        unpacker = zlib.decompressobj(32 + zlib.MAX_WBITS) if packed else None
         chunks, size = [], 0
         async for chunk in request.stream():
             if unpacker is not None:
@@ -274,6 +278,12 @@ class _TooLong(Exception):
 
 
 _NOTHING = re.compile(r"(?!)")
+
+
+def _path(scope: Scope) -> str:
+    """The path as it was sent, with its query: the stock server does not part them."""
+    query = scope["query_string"]
+    return (scope["raw_path"] + (b"?" + query if query else b"")).decode("latin-1")
 
 
 def _spec(parts: dict[str, str | None]) -> model_pb2.ModelSpec:

@@ -2,11 +2,10 @@
 
 import asyncio
 import contextlib
-import gc
 import logging
+import os
 import signal
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,13 +13,14 @@ from typing import Any
 
 import uvicorn
 from tensorflow.core.protobuf import config_pb2
+from tensorflow_serving.config import model_server_config_pb2
 
 from tasks.engine.errors import UsageError
 from tasks.serving import configs
 from tasks.serving.batching import Batcher
 from tasks.serving.errors import ServingError
 from tasks.serving.grpc_api import GrpcServer
-from tasks.serving.manager import Loading, Manager, every
+from tasks.serving.manager import Loading, Manager
 from tasks.serving.metrics import LOAD_ATTEMPTS, LOAD_LATENCY
 from tasks.serving.model import Model
 from tasks.serving.options import Options
@@ -48,6 +48,7 @@ async def serve(
     """
     models = configs.read_models(options)
     batching = configs.batching_parameters(options)
+    metrics_path = configs.metrics_path(options)
     manager = Manager(
         Loading(
             _loader(options),
@@ -63,36 +64,35 @@ async def serve(
     service = Service(
         manager, batcher, options.rest_api_num_threads, options.enable_signature_method_name_check
     )
-    rest = RestApi(service, options, configs.metrics_path(options))
+    rest = RestApi(service, options, metrics_path)
     ended = until or _signals()
     listening = _Listening(options, rest, GrpcServer(service, options.channel_arguments()))
-    await listening.start()
     try:
-        loading = asyncio.get_running_loop().run_in_executor(None, manager.start, models)
+        await listening.start()
+        loading = asyncio.create_task(asyncio.to_thread(manager.start, models))
         both: list[asyncio.Future[Any]] = [loading, ended]
         await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         if not ended.done():
-            await _ready(options, listening, manager, loading)
+            try:
+                await loading
+            except ServingError as error:
+                raise UsageError(error.message) from None
+            if options.model_config_file and options.model_config_file_poll_wait_seconds:
+                _reread(options, manager, models)
+            await _tell_ready(options, listening)
             when_ready()
             await ended
     finally:
         manager.close()
         await listening.stop()
+        if batcher:
+            batcher.close()
+    if not loading.done() or loading.exception():
+        _log.info("ended before the models were loaded")
     return ended.result()
 
 
-async def _ready(
-    options: Options, listening: "_Listening", manager: Manager, loading: "asyncio.Future[None]"
-) -> None:
-    try:
-        loading.result()
-    except ServingError as error:
-        raise UsageError(error.message) from None
-    if options.model_config_file and options.model_config_file_poll_wait_seconds:
-        _reread(options, manager)
-    # What is there now stays: the collections that follow each swap need not look at it.
-    gc.collect()
-    gc.freeze()
+async def _tell_ready(options: Options, listening: "_Listening") -> None:
     await listening.grpc.set_ready(True)
     rest = f", REST and playground at http://{_host(options)}:{options.rest_api_port}/"
     _log.info(
@@ -189,7 +189,7 @@ def _loader(options: Options):  # type: ignore[no-untyped-def]
         if options.enable_model_warmup:
             try:
                 warm_up(model, folder, options.num_request_iterations_for_warmup)
-            except ServingError:
+            except Exception:
                 model.close()
                 raise
         return model
@@ -197,24 +197,30 @@ def _loader(options: Options):  # type: ignore[no-untyped-def]
     return load
 
 
-def _reread(options: Options, manager: Manager) -> None:
-    """Reads the models' file again and again, and serves what it says by then."""
-    last = Path(options.model_config_file).read_bytes()
+def _reread(
+    options: Options, manager: Manager, served: model_server_config_pb2.ModelConfigList
+) -> None:
+    """Reads the models' file again and again, and serves what it says by then.
+
+    An edit that can't be taken is tried again at each reading, as the stock server does: a label
+    may be for a version that is still being loaded.
+    """
+    complaint = ""
 
     def read() -> None:
-        nonlocal last
-        content = Path(options.model_config_file).read_bytes()
-        if content == last:
-            return
-        last = content
+        nonlocal served, complaint
         try:
-            manager.reload(configs.read_models(options))
-            _log.info("%s: read again", options.model_config_file)
+            models = configs.read_models(options)
+            if models != served:
+                manager.reload(models)
+                _log.info("%s: read again", options.model_config_file)
+            served, complaint = models, ""
         except (UsageError, ServingError) as error:
-            _log.error("%s: not taken: %s", options.model_config_file, error)
+            if str(error) != complaint:
+                _log.error("%s: not taken: %s", options.model_config_file, error)
+            complaint = str(error)
 
-    seconds = options.model_config_file_poll_wait_seconds
-    every(seconds, read, threading.Event(), "models file")
+    manager.every(options.model_config_file_poll_wait_seconds, read, "models file")
 
 
 def _signals() -> "asyncio.Future[int]":
@@ -223,9 +229,10 @@ def _signals() -> "asyncio.Future[int]":
     ended: asyncio.Future[int] = loop.create_future()
 
     def end(number: int) -> None:
-        if not ended.done():
-            _log.info("%s: draining", signal.Signals(number).name)
-            ended.set_result(number)
+        if ended.done():
+            os._exit(128 + number)  # who asks twice does not want to wait
+        _log.info("%s: draining", signal.Signals(number).name)
+        ended.set_result(number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end, number)

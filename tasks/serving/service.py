@@ -41,7 +41,7 @@ class Service:
         manager: The models.
         batcher: Puts requests together; None to run each by itself.
         threads: Requests that run at once without it; 0 for four a core.
-        check_methods: Whether Classify and Regress look at a signature's method name.
+        check_methods: Whether a signature's method name is looked at.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Service:
     ) -> Arrays:
         """What a version answers to Predict, by output; `inputs` are `TensorProto`s or arrays."""
         signature = sig.predict_signature(model_of(version).signatures, signature_name)
-        feeds = sig.predict_call(signature, inputs)
+        feeds = sig.predict_call(signature, inputs, self._check_methods)
         fetches = sig.predict_fetches(signature, output_filter)
         tensors = await self._run(version, "Predict", feeds, fetches.values(), deadline)
         return {alias: tensors[name] for alias, name in fetches.items()}
@@ -124,9 +124,8 @@ class Service:
         self, request: inference_pb2.MultiInferenceRequest, deadline: float
     ) -> inference_pb2.MultiInferenceResponse:
         """MultiInference: Classify and Regress with several signatures in one run."""
-        if not request.tasks:
-            raise _invalid("Inference request must have at least one task")
-        with self.manager.use(request.tasks[0].model_spec) as version:
+        first = request.tasks[0].model_spec if request.tasks else model_pb2.ModelSpec()
+        with self.manager.use(first) as version:
             tensor, fetches = sig.multi_inference_tensors(
                 request, model_of(version).signatures, self._check_methods
             )

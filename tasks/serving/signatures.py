@@ -20,6 +20,7 @@ from tasks.serving.tensors import to_array, type_name
 DEFAULT = "serving_default"
 _CLASSIFY = "tensorflow/serving/classify"
 _REGRESS = "tensorflow/serving/regress"
+_METHODS = ("tensorflow/serving/predict", _CLASSIFY, _REGRESS)
 
 Signatures = Mapping[str, SignatureDef]
 Arrays = dict[str, np.ndarray]
@@ -39,36 +40,51 @@ class Call:
 # Predict
 
 
-def predict_call(signature: SignatureDef, inputs: Mapping[str, Any]) -> Arrays:
+def predict_call(
+    signature: SignatureDef, inputs: Mapping[str, Any], check_method: bool = False
+) -> Arrays:
     """The feeds for a Predict request's inputs: `TensorProto`s, or arrays already.
 
     Raises:
         ServingError: the inputs are not the signature's.
     """
-    required = signature.inputs
-    missing = required.keys() - inputs.keys()
-    if len(inputs) > len(required) or (missing and len(inputs) < len(required)):
-        extra = inputs.keys() - required.keys()
+    if check_method and signature.method_name not in _METHODS:
+        raise ServingError(
+            Code.INTERNAL,
+            "Expected prediction signature method_name to be one of "
+            f"{{{', '.join(_METHODS)}}}. Was: {signature.method_name}",
+        )
+    required, defaults = signature.inputs, signature.defaults
+    if len(inputs) > len(required) or (len(inputs) < len(required) and not defaults):
+        extra, missing = inputs.keys() - required.keys(), required.keys() - inputs.keys()
         raise _invalid(
             f"input size does not match signature: {len(inputs)}!={len(required)} "
             f"len({_names(inputs)}) != len({_names(required)}). Sent extra: {_names(extra)}. "
             f"Missing but required: {_names(missing)}."
         )
     feeds: Arrays = {}
-    for position, alias in enumerate(sorted(inputs)):
-        if alias not in required:
+    for position, alias in enumerate(sorted(required)):
+        info = required[alias]
+        if alias not in inputs and alias not in defaults:
             raise _invalid(
-                f"input tensor alias not found in signature: {alias}. Inputs expected to be in the "
-                f"set {_names(required)}."
+                f"Signature input alias: {alias}(feed name: {info.name}) not found in request and "
+                "no default value provided. Inputs expected to be in the request "
+                f"{_names(inputs)}, or default input alias set: {','.join(sorted(defaults))}"
             )
-        value = inputs[alias]
+        value = inputs[alias] if alias in inputs else defaults[alias]
         if not isinstance(value, np.ndarray):
             try:
                 value = to_array(value)
             except ValueError:
                 raise _invalid(f"tensor parsing error: {alias}") from None
-        _check_type(position, value, required[alias].dtype)
-        feeds[required[alias].name] = value
+        _check_type(position, value, info.dtype)
+        feeds[info.name] = value
+    used = inputs.keys() & required.keys()
+    if len(used) != len(inputs):
+        raise _invalid(
+            f"Inputs contains invalid name. Used request inputs: {','.join(sorted(used))}, request "
+            f"input: {','.join(sorted(inputs))}"
+        )
     return feeds
 
 

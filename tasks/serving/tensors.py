@@ -1,5 +1,8 @@
 """Between `TensorProto`, which gRPC carries, and numpy, which a session takes and gives."""
 
+from itertools import accumulate, pairwise
+from typing import Any
+
 import ml_dtypes
 import numpy as np
 import tensorflow as tf
@@ -20,8 +23,14 @@ _FIELDS: dict[tf.DType, tuple[str, type]] = {
 }
 _FIELDS |= dict.fromkeys([tf.int32, tf.int16, tf.int8, tf.uint16, tf.uint8], ("int_val", np.int32))
 
-# A proto of a few bytes may claim a shape of many: one value stands for all. This much is believed.
 _MOST_BYTES = 2**31 - 1
+
+# A proto of a few bytes may claim a shape of many: one value stands for all. This much is believed;
+# the stock server believes it all, and can be killed with it.
+_MOST_FILLED = 2**26
+
+# Values that are Python objects at once on the way into a proto: those take eight times the space.
+_AT_ONCE = 2**16
 
 
 def to_array(proto: tensor_pb2.TensorProto) -> np.ndarray:
@@ -35,21 +44,23 @@ def to_array(proto: tensor_pb2.TensorProto) -> np.ndarray:
         dtype = tf.as_dtype(proto.dtype)
     except TypeError:
         raise ValueError(f"no type {proto.dtype}") from None
-    if proto.tensor_shape.unknown_rank or any(size < 0 for size in shape):
+    if any(size < 0 for size in shape):  # as TensorFlow does, unknown_rank is not looked at
         raise ValueError("the shape is not known")
     count = 1
     for size in shape:  # Python's integers do not overflow, as numpy's would
         count *= size
     if count * max(dtype.size or 8, 1) > _MOST_BYTES:
         raise ValueError(f"{count} values are too many")
-    if dtype == tf.string and not proto.tensor_content:
-        return _filled(np.array([*proto.string_val, b""], object)[:-1], count, shape)
+    content_counts = bool(proto.tensor_content and count)
+    if dtype == tf.string:
+        strings = proto.string_val
+        if content_counts:
+            strings = _strings(proto.tensor_content, count)
+        return _filled(np.array([*strings, b""], object)[:-1], count, shape)
     if dtype not in _FIELDS:
-        if dtype == tf.string:
-            raise ValueError("strings are not in tensor_content")
         raise ValueError(f"no values of type {dtype.name}")
     numpy_dtype = dtype.as_numpy_dtype
-    if proto.tensor_content:
+    if content_counts:
         content = np.frombuffer(proto.tensor_content, numpy_dtype)
         if len(content) != count:
             raise ValueError(f"{len(content)} values for {count}")
@@ -66,37 +77,79 @@ def to_array(proto: tensor_pb2.TensorProto) -> np.ndarray:
 
 
 def _filled(values: np.ndarray, count: int, shape: list[int]) -> np.ndarray:
-    """The values in shape; missing ones are the last given, or zeros and empty texts."""
-    if len(values) > count:
-        raise ValueError(f"{len(values)} values for {count}")
+    """The values in shape; missing ones are the last given, or zeros and empty texts.
+
+    As in TensorFlow, values beyond the shape are left out.
+    """
+    values = values[:count]
     if len(values) < count:
         nothing = b"" if values.dtype == object else values.dtype.type(0)
         last = values[-1] if len(values) else nothing
+        size = max(values.itemsize, len(last) if values.dtype == object else 0)
+        if count * size > _MOST_FILLED:
+            raise ValueError(f"{len(values)} values for {count}")
         padded = np.full(count, last, values.dtype)
         padded[: len(values)] = values
         values = padded
     return values.reshape(shape)
 
 
+def _strings(content: bytes, count: int) -> list[bytes]:
+    """The strings in a `tensor_content`: the lengths of all as varints, then all."""
+    lengths, at = [], 0
+    for _ in range(count):
+        length, at = _varint(content, at)
+        lengths.append(length)
+    if at + sum(lengths) != len(content):
+        raise ValueError(f"{len(content) - at} bytes for strings of {sum(lengths)}")
+    ends = list(accumulate(lengths, initial=at))
+    return [content[start:end] for start, end in pairwise(ends)]
+
+
+def _varint(content: bytes, at: int) -> tuple[int, int]:
+    """A number of 32 bits, and where it ends."""
+    value = 0
+    for shift, byte in zip(range(0, 35, 7), content[at : at + 5], strict=False):
+        value |= (byte & 0x7F) << shift
+        at += 1
+        if byte < 0x80:
+            return value & 0xFFFFFFFF, at
+    raise ValueError("a length is cut off")
+
+
 def to_proto(array: np.ndarray, proto: tensor_pb2.TensorProto) -> None:
     """Writes an array into a proto's typed fields, as the stock server does."""
-    array = np.asarray(array)
+    array = as_array(array)
     dtype = tf.string if array.dtype.kind in "OSU" else tf.as_dtype(array.dtype)
     proto.dtype = dtype.as_datatype_enum
     dims = [tensor_shape_pb2.TensorShapeProto.Dim(size=size) for size in array.shape]
     proto.tensor_shape.dim.extend(dims)
     flat = array.ravel()
     if dtype == tf.string:
-        proto.string_val.extend(flat.tolist())
+        _extend(proto.string_val, flat)
     elif dtype in (tf.half, tf.bfloat16):
-        proto.half_val.extend(flat.view(np.uint16).tolist())
+        _extend(proto.half_val, flat.view(np.uint16))
     elif dtype in (tf.complex64, tf.complex128):
         parts = np.stack([flat.real, flat.imag], -1).ravel()
-        getattr(proto, _FIELDS[dtype][0]).extend(parts.tolist())
+        _extend(getattr(proto, _FIELDS[dtype][0]), parts)
     elif dtype in _FIELDS:
-        getattr(proto, _FIELDS[dtype][0]).extend(flat.tolist())
+        _extend(getattr(proto, _FIELDS[dtype][0]), flat)
     else:  # quantized and 4-bit types have no field of their own here
         proto.tensor_content = flat.tobytes()
+
+
+def _extend(field: Any, values: np.ndarray) -> None:
+    for start in range(0, len(values), _AT_ONCE):
+        field.extend(values[start : start + _AT_ONCE].tolist())
+
+
+def as_array(value: object) -> np.ndarray:
+    """What a session gives, as an array: it gives a string that is alone as bytes."""
+    if not isinstance(value, bytes):
+        return np.asarray(value)
+    array = np.empty((), object)  # numpy's own strings lose the zeros that one may end with
+    array[()] = value
+    return array
 
 
 def type_name(dtype: np.dtype) -> str:

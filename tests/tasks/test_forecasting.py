@@ -18,6 +18,7 @@ from tasks.engine import verbs
 from tasks.engine.checkpoints import Checkpoints
 from tasks.engine.cli import main
 from tasks.forecasting import Forecasting
+from tests.serving.served import check_answers, check_signatures, serving
 
 WINDOW, HORIZON = 24, 6
 SMALL = "--model.window 24 --model.horizon 6 --model.units 8 --train.learning_rate 1e-2".split()
@@ -180,6 +181,18 @@ def test_predict_and_the_served_model_give_the_same_answer(trained, capsys):
     assert answer["time"] == [str(time) for time in times]
 
 
+def test_the_server_answers_as_predict_does(trained, capsys):
+    rows = predictions(capsys, "--run.dir", trained.folder)
+    frame = pd.read_csv(trained.data).tail(WINDOW)
+    request = {
+        "history": frame[["load", "heat"]].to_numpy(np.float32)[np.newaxis],
+        "time": np.array([frame.time.iloc[-1]], object),
+    }
+    with serving(trained.version) as server:
+        check_answers(server, trained.version, request, rows)
+        check_signatures(server, trained.version)
+
+
 def test_predict_writes_a_table_of_the_next_steps(trained, tmp_path, capsys):
     assert run("predict", "--run.dir", trained.folder, "--output", tmp_path / "next.csv") == 0
     found = pd.read_csv(tmp_path / "next.csv")
@@ -327,6 +340,9 @@ def test_what_is_known_is_served_as_it_is_predicted(shops, tmp_path, capsys):
     expected = served(shops.version)(**request)
     for name in ("forecast", "quantiles"):
         np.testing.assert_allclose([a[name] for a in answers], expected[name], rtol=1e-4)
+    with serving(shops.version) as server:
+        raw = {name: tensor.numpy() for name, tensor in request.items()}
+        check_answers(server, shops.version, raw, answers)
     request["future"] = request["future"] + 3
     assert np.abs(served(shops.version)(**request)["forecast"] - expected["forecast"]).max() > 0
 

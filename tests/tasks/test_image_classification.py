@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tasks.engine.cli import main
 from tasks.image_classification import ImageClassification
+from tests.serving.served import check_answers, check_card, check_signatures, serving
 
 CIFAR = Path(__file__).parents[3] / "shared" / "data" / "cifar10_folder"
 SMALL = "--model.widths [4,8,8] --model.height 16 --model.width 16 --train.batch_size 16".split()
@@ -118,6 +119,16 @@ def test_predict_names_the_files_and_answers_as_the_export_does(trained, capsys)
         np.testing.assert_allclose(
             answer["probabilities"], alone["probabilities"].numpy()[0], atol=1e-5
         )
+
+
+def test_the_server_answers_as_predict_does_and_as_the_card_says(trained, capsys):
+    files = sorted(trained.test.rglob("*.*"))
+    contents = np.array([file.read_bytes() for file in files], object)
+    rows = predicted(capsys, "--run.dir", trained.folder, "--input", *files)
+    with serving(trained.version) as server:
+        check_answers(server, trained.version, {"image_bytes": contents}, rows)
+        check_signatures(server, trained.version)
+        check_card(server, trained.version)
 
 
 def test_predict_takes_folders_tables_and_base64(trained, capsys, tmp_path, monkeypatch):

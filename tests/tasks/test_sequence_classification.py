@@ -18,6 +18,7 @@ from tasks.engine.checkpoints import Checkpoints
 from tasks.engine.cli import main
 from tasks.engine.export_check import check
 from tasks.sequence_classification import SequenceClassification
+from tests.serving.served import check_answers, check_signatures, serving
 
 SMALL = "--model.units 8 --model.embedding 8 --model.dropout 0.1 --train.learning_rate 1e-2".split()
 NUMBERS = ["--data.feature_columns", "x,y"]
@@ -150,6 +151,16 @@ def test_predict_and_the_served_model_give_the_same_answer(trained, capsys):
     probabilities = np.array([row["probabilities"] for row in rows])
     np.testing.assert_allclose(probabilities, answers["probabilities"], atol=1e-5)
     assert rows[0].keys() == {"label", "score", "probabilities"}
+
+
+def test_the_server_answers_as_predict_does(trained, capsys):
+    options = ["--run.dir", trained.folder, "--input", trained.test]
+    options += ["--data.header", "false"] if trained.kind == "text" else []
+    rows = predictions(capsys, *options)
+    request = {name: tensor.numpy() for name, tensor in raw_test(trained).items()}
+    with serving(trained.version) as server:
+        check_answers(server, trained.version, request, rows)
+        check_signatures(server, trained.version)
 
 
 def test_an_answer_depends_on_neither_batch_nor_padding(trained):

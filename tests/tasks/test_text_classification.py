@@ -21,6 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tasks.engine.checkpoints import Checkpoints
 from tasks.engine.cli import main
 from tasks.text_classification import TextClassification
+from tests.serving.served import check_answers, check_card, check_signatures, serving
 
 WORDS = {"good": "great fine lovely nice", "bad": "awful poor nasty broken", "odd": "weird strange"}
 SMALL = "--model.size tiny --model.dropout 0 --train.epochs 3 --train.learning_rate 2e-3".split()
@@ -148,6 +149,15 @@ def test_predict_and_the_served_model_give_the_same_answer(trained, capsys):
     assert [row["label"].encode() for row in rows] == answers["label"].numpy().tolist()
     probabilities = np.array([row["probabilities"] for row in rows])
     np.testing.assert_allclose(probabilities, answers["probabilities"], rtol=1e-5)
+
+
+def test_the_server_answers_as_predict_does_and_as_the_card_says(trained, capsys):
+    texts = pd.read_csv(trained.test).text.to_numpy(object)
+    rows = predictions(capsys, "--run.dir", trained.folder, "--input", trained.test)
+    with serving(trained.version) as server:
+        check_answers(server, trained.version, {"text": texts}, rows)
+        check_signatures(server, trained.version)
+        check_card(server, trained.version)
 
 
 def test_an_answer_depends_on_neither_batch_nor_padding(trained):

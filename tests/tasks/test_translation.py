@@ -20,6 +20,7 @@ from tasks.engine.checkpoints import Checkpoints
 from tasks.engine.cli import main
 from tasks.engine.export_check import check
 from tasks.translation import Translation
+from tests.serving.served import check_answers, check_signatures, serving
 
 SMALL = "--model.width 32 --model.inner 64 --model.heads 2 --model.encoder_layers 1".split()
 SMALL += "--model.decoder_layers 1 --model.vocabulary_size 330 --train.batch_tokens 512".split()
@@ -260,6 +261,13 @@ def test_predict_and_the_served_model_give_the_same_answer(trained, capsys):
     assert [row["translation"] for row in rows] == texts(answers)
     np.testing.assert_allclose([row["score"] for row in rows], answers["score"], atol=1e-5)
     assert rows[0].keys() == {"translation", "score"}
+
+
+def test_the_server_answers_as_predict_does(trained, capsys):
+    rows = predictions(capsys, "--run.dir", trained.folder, "--input", trained.test[0])
+    with serving(trained.version) as server:
+        check_answers(server, trained.version, {"text": np.array(trained.sources, object)}, rows)
+        check_signatures(server, trained.version)
 
 
 def test_predict_answers_each_line_whatever_is_in_it(trained, tmp_path, capsys, monkeypatch):
