@@ -20,8 +20,9 @@ import tensorflow as tf
 from tensorflow.types.experimental import ConcreteFunction
 
 from tasks.engine.errors import ExportError
-from tasks.engine.export_check import graph_problems, quiet_tensorflow, replay_problems
+from tasks.engine.export_check import graph_problems, replay_problems
 from tasks.engine.files import atomic_folder
+from tasks.engine.quiet import quiet_tensorflow
 from tasks.engine.warmup import write_warmup
 
 MODEL_CARD = "model_card.md"

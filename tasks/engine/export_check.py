@@ -9,7 +9,6 @@ its warmup file. `inspect` makes both of any SavedModel, for `python -m tasks.ex
 """
 
 import importlib
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -24,7 +23,7 @@ from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, saved_model_pb2
 from tensorflow.python.framework import op_def_registry
 from tensorflow.types.experimental import ConcreteFunction
 
-from tasks.engine.quiet import quiet_imports
+from tasks.engine.quiet import quiet_imports, quiet_tensorflow
 from tasks.engine.stock_ops import STOCK_SERVER, linked_ops, stock_ops
 from tasks.engine.warmup_replay import WarmupError, first_line, read_logs, replay
 
@@ -141,18 +140,6 @@ def replay_problems(
             return replay(session, meta_graph, logs, expected, tolerance)
     except (_BrokenError, WarmupError) as error:
         return [str(error)]
-
-
-@contextmanager
-def quiet_tensorflow() -> Iterator[None]:
-    """Keeps back what TensorFlow logs about saving and loading, which nobody can act on."""
-    logger = tf.get_logger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 class _BrokenError(ValueError):

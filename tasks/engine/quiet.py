@@ -43,3 +43,15 @@ def quiet_imports() -> Iterator[None]:
             sys.stderr.flush()
             os.dup2(screen, 2)
             os.close(screen)
+
+
+@contextmanager
+def quiet_tensorflow() -> Iterator[None]:
+    """Keeps back what TensorFlow logs about saving and loading, which nobody can act on."""
+    logger = logging.getLogger("tensorflow")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -26,7 +26,7 @@ from tensorflow_serving.apis import (
 
 from tasks.serving import json_answers, json_requests
 from tasks.serving.errors import Code, ServingError, http_status
-from tasks.serving.manager import State, Version
+from tasks.serving.manager import State
 from tasks.serving.metrics import REQUEST_LATENCY, REQUESTS, prometheus_page
 from tasks.serving.options import Options
 from tasks.serving.service import Service, model_of
@@ -163,12 +163,16 @@ class RestApi:
 
     async def _predict(self, spec: model_pb2.ModelSpec, body: bytes, deadline: float) -> bytes:
         manager = self._service.manager
-        version: Version | None = None
+        # Held from here on, so that parsing and running are the same version's.
+        version, missing = None, None
+        try:
+            version = manager.acquire(spec)
+        except ServingError as error:
+            missing = error  # told later: what is wrong with the body comes first
 
         def inputs_of(signature_name: str) -> Any:
-            # Held from here on, so that parsing and running are the same version's.
-            nonlocal version
-            version = manager.acquire(spec)
+            if version is None:
+                raise missing or AssertionError
             signature = model_of(version).signatures.get(signature_name)
             if signature is None:
                 raise _invalid(

@@ -7,11 +7,13 @@ other requests, and makes the answer. What goes wrong is a `ServingError`.
 import asyncio
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
-from google.protobuf.any_pb2 import Any
+from google.protobuf import any_pb2
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -80,44 +82,33 @@ class Service:
         deadline: float,
     ) -> Arrays:
         """What a version answers to Predict, by output; `inputs` are `TensorProto`s or arrays."""
-        signature = sig.predict_signature(model_of(version).signatures, signature_name)
-        feeds = sig.predict_call(signature, inputs, self._check_methods)
-        fetches = sig.predict_fetches(signature, output_filter)
-        tensors = await self._run(version, "Predict", feeds, fetches.values(), deadline)
-        return {alias: tensors[name] for alias, name in fetches.items()}
+        call = sig.predict_call(
+            model_of(version).signatures, signature_name, inputs, output_filter, self._check_methods
+        )
+        return await self._run(version, "Predict", call, deadline)
 
     async def classify(
         self, request: classification_pb2.ClassificationRequest, deadline: float
     ) -> classification_pb2.ClassificationResponse:
         """Classify."""
-        spec = request.model_spec
-        with self.manager.use(spec) as version:
-            signature = sig.example_signature(model_of(version).signatures, spec.signature_name)
-            tensor, fetches = sig.classify_tensors(signature, self._check_methods)
-            examples, tensors = await self._run_examples(
-                version, "Classify", request.input, tensor, fetches.values(), deadline
-            )
-        outputs = {alias: tensors[name] for alias, name in fetches.items()}
-        response = classification_pb2.ClassificationResponse(
-            result=sig.classifications(outputs, examples)
+        version, call, outputs = await self._examples(
+            "Classify", sig.classify_call, request, deadline
         )
-        _fill_spec(response.model_spec, spec, version, spec.signature_name or sig.DEFAULT)
+        response = classification_pb2.ClassificationResponse(
+            result=sig.classifications(outputs, call.rows)
+        )
+        _fill_spec(response.model_spec, request.model_spec, version, call.signature)
         return response
 
     async def regress(
         self, request: regression_pb2.RegressionRequest, deadline: float
     ) -> regression_pb2.RegressionResponse:
         """Regress."""
-        spec = request.model_spec
-        with self.manager.use(spec) as version:
-            signature = sig.example_signature(model_of(version).signatures, spec.signature_name)
-            tensor, fetches = sig.regress_tensors(signature, self._check_methods)
-            examples, tensors = await self._run_examples(
-                version, "Regress", request.input, tensor, fetches.values(), deadline
-            )
-        outputs = {alias: tensors[name] for alias, name in fetches.items()}
-        response = regression_pb2.RegressionResponse(result=sig.regressions(outputs, examples))
-        _fill_spec(response.model_spec, spec, version, spec.signature_name or sig.DEFAULT)
+        version, call, outputs = await self._examples(
+            "Regress", sig.regress_call, request, deadline
+        )
+        response = regression_pb2.RegressionResponse(result=sig.regressions(outputs, call.rows))
+        _fill_spec(response.model_spec, request.model_spec, version, call.signature)
         return response
 
     async def multi_inference(
@@ -126,23 +117,19 @@ class Service:
         """MultiInference: Classify and Regress with several signatures in one run."""
         first = request.tasks[0].model_spec if request.tasks else model_pb2.ModelSpec()
         with self.manager.use(first) as version:
-            tensor, fetches = sig.multi_inference_tensors(
-                request, model_of(version).signatures, self._check_methods
+            calls = sig.multi_inference_calls(
+                model_of(version).signatures, request, self._check_methods
             )
-            names = sorted({name for outputs in fetches for name in outputs.values()})
-            examples, tensors = await self._run_examples(
-                version, "MultiInference", request.input, tensor, names, deadline
-            )
+            tensors = sorted({tensor for call in calls for tensor in call.fetches.values()})
+            together = replace(calls[0], fetches={tensor: tensor for tensor in tensors})
+            _count_examples(version, together)
+            fetched = await self._run(version, "MultiInference", together, deadline)
         response = inference_pb2.MultiInferenceResponse()
-        for task, outputs in zip(request.tasks, fetches, strict=True):
-            arrays = {alias: tensors[name] for alias, name in outputs.items()}
-            result = response.results.add()
-            if task.method_name.endswith("classify"):
-                result.classification_result.CopyFrom(sig.classifications(arrays, examples))
-            else:
-                result.regression_result.CopyFrom(sig.regressions(arrays, examples))
-            spec = task.model_spec
-            _fill_spec(result.model_spec, spec, version, spec.signature_name or sig.DEFAULT)
+        for task, call in zip(request.tasks, calls, strict=True):
+            outputs = {alias: fetched[tensor] for alias, tensor in call.fetches.items()}
+            result = sig.multi_inference_result(task, outputs, call.rows)
+            _fill_spec(result.model_spec, task.model_spec, version, call.signature)
+            response.results.append(result)
         return response
 
     def metadata(
@@ -162,7 +149,7 @@ class Service:
                 signatures.signature_def[name].CopyFrom(signature)
         response = get_model_metadata_pb2.GetModelMetadataResponse()
         _fill_spec(response.model_spec, request.model_spec, version)
-        packed = Any()
+        packed = any_pb2.Any()
         packed.Pack(signatures)
         response.metadata["signature_def"].CopyFrom(packed)
         return response
@@ -197,39 +184,42 @@ class Service:
         response.status.error_code = 0
         return response
 
-    async def _run_examples(
-        self,
-        version: Version,
-        api: str,
-        request: object,
-        tensor: str,
-        fetches: Iterable[str],
-        deadline: float,
-    ) -> tuple[int, Arrays]:
-        examples = sig.serialized_examples(request)  # type: ignore[arg-type]
-        EXAMPLE_COUNTS.observe(len(examples), version.name)
-        EXAMPLE_TOTAL.add(version.name, count=len(examples))
-        return len(examples), await self._run(version, api, {tensor: examples}, fetches, deadline)
+    async def _examples(
+        self, api: str, make: Callable[..., sig.Call], request: Any, deadline: float
+    ) -> tuple[Version, sig.Call, Arrays]:
+        """Runs a Classify or Regress request."""
+        spec = request.model_spec
+        with self.manager.use(spec) as version:
+            call = make(
+                model_of(version).signatures,
+                spec.signature_name,
+                request.input,
+                self._check_methods,
+            )
+            _count_examples(version, call)
+            return version, call, await self._run(version, api, call, deadline)
 
-    async def _run(
-        self, version: Version, api: str, feeds: Arrays, fetches: Iterable[str], deadline: float
-    ) -> Arrays:
-        """The fetched tensors by name."""
-        names = tuple(dict.fromkeys(fetches))  # two outputs may be one tensor
+    async def _run(self, version: Version, api: str, call: sig.Call, deadline: float) -> Arrays:
+        """The outputs by their names in the answer."""
         model = model_of(version)
         start = time.monotonic()
         if self._batcher is not None:
-            values = await self._batcher.run(model, feeds, names, deadline)
+            values = await self._batcher.run(model, call.feeds, call.tensors, deadline)
         else:
             loop = asyncio.get_running_loop()
-            values = await loop.run_in_executor(self._threads, model.run, feeds, names)
+            values = await loop.run_in_executor(self._threads, model.run, call.feeds, call.tensors)
         RUNTIME_LATENCY.observe((time.monotonic() - start) * 1e6, version.name, api, "TF1")
-        return dict(zip(names, values, strict=True))
+        return call.outputs(values)
 
 
 def model_of(version: Version) -> Model:
     assert version.model is not None, "a version in use is loaded"
     return version.model
+
+
+def _count_examples(version: Version, call: sig.Call) -> None:
+    EXAMPLE_COUNTS.observe(call.rows, version.name)
+    EXAMPLE_TOTAL.add(version.name, count=call.rows)
 
 
 def _fill_spec(

@@ -1,18 +1,25 @@
 """What a request means for a graph: which tensors go in, which come out, and what the answer says.
 
-Each kind of request is a pair of functions: the first checks it against a signature and names the
-tensors, the second makes the answer of what the graph gave. The order of checks, and what they say,
+Each kind of request has two functions: the first checks it against a signature and makes a `Call`
+of it, the second makes the answer of what the graph gave. The order of checks, and what they say,
 are the stock server's (`predict_util.cc`, `classifier.cc`, `regressor.cc`).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
-from tensorflow_serving.apis import classification_pb2, inference_pb2, input_pb2, regression_pb2
+from tensorflow_serving.apis import (
+    classification_pb2,
+    inference_pb2,
+    input_pb2,
+    prediction_log_pb2,
+    regression_pb2,
+)
 
 from tasks.serving.errors import Code, ServingError
 from tasks.serving.tensors import to_array, type_name
@@ -30,24 +37,54 @@ Arrays = dict[str, np.ndarray]
 class Call:
     """A run of a graph."""
 
+    signature: str
+
     feeds: Arrays
     """By the tensors' names in the graph."""
 
-    fetches: tuple[str, ...]
-    """Names of tensors in the graph, each once."""
+    fetches: dict[str, str]
+    """By the outputs' names in the answer, the tensors' in the graph."""
+
+    rows: int = 0
+    """Of Classify and Regress: how many examples there are."""
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """What to fetch, each once: two outputs may be one tensor."""
+        return tuple(dict.fromkeys(self.fetches.values()))
+
+    def outputs(self, values: Sequence[np.ndarray]) -> Arrays:
+        """The outputs by name, of the values of `tensors`."""
+        fetched = dict(zip(self.tensors, values, strict=True))
+        return {alias: fetched[tensor] for alias, tensor in self.fetches.items()}
 
 
 # Predict
 
 
 def predict_call(
-    signature: SignatureDef, inputs: Mapping[str, Any], check_method: bool = False
-) -> Arrays:
-    """The feeds for a Predict request's inputs: `TensorProto`s, or arrays already.
+    signatures: Signatures,
+    name: str,
+    inputs: Mapping[str, Any],
+    output_filter: Sequence[str] = (),
+    check_method: bool = False,
+) -> Call:
+    """What a Predict request runs; its inputs are `TensorProto`s, or arrays already.
 
     Raises:
-        ServingError: the inputs are not the signature's.
+        ServingError: there is no such signature, or it has other inputs or outputs.
     """
+    name = name or DEFAULT
+    if name not in signatures:
+        message = f'Serving signature key "{name}" not found.'
+        raise ServingError(Code.FAILED_PRECONDITION, message)
+    feeds = _predict_feeds(signatures[name], inputs, check_method)
+    return Call(name, feeds, _predict_fetches(signatures[name], output_filter))
+
+
+def _predict_feeds(
+    signature: SignatureDef, inputs: Mapping[str, Any], check_method: bool
+) -> Arrays:
     if check_method and signature.method_name not in _METHODS:
         raise ServingError(
             Code.INTERNAL,
@@ -88,12 +125,7 @@ def predict_call(
     return feeds
 
 
-def predict_fetches(signature: SignatureDef, output_filter: Sequence[str]) -> dict[str, str]:
-    """The tensors to fetch by the names that they have in the answer.
-
-    Raises:
-        ServingError: the filter names an output that there isn't, or one twice.
-    """
+def _predict_fetches(signature: SignatureDef, output_filter: Sequence[str]) -> dict[str, str]:
     fetches: dict[str, str] = {}
     for alias in output_filter:
         if alias not in signature.outputs:
@@ -107,38 +139,48 @@ def predict_fetches(signature: SignatureDef, output_filter: Sequence[str]) -> di
     return fetches or {alias: info.name for alias, info in sorted(signature.outputs.items())}
 
 
-def predict_signature(signatures: Signatures, name: str) -> SignatureDef:
-    """The signature of a Predict request.
-
-    Raises:
-        ServingError: there is none of that name.
-    """
-    if (name or DEFAULT) not in signatures:
-        message = f'Serving signature key "{name or DEFAULT}" not found.'
-        raise ServingError(Code.FAILED_PRECONDITION, message)
-    return signatures[name or DEFAULT]
-
-
 # Classify and Regress
 
 
-def example_signature(signatures: Signatures, name: str) -> SignatureDef:
-    """The signature of a Classify or Regress request.
+def classify_call(
+    signatures: Signatures, name: str, examples: input_pb2.Input, check_method: bool = False
+) -> Call:
+    """What a Classify request runs.
 
     Raises:
-        ServingError: there is none of that name.
+        ServingError: there is no such signature, it isn't one for Classify, or no examples.
     """
+    tensor, fetches = _classify_tensors(_example_signature(signatures, name), check_method)
+    return _example_call(name, tensor, fetches, examples)
+
+
+def regress_call(
+    signatures: Signatures, name: str, examples: input_pb2.Input, check_method: bool = False
+) -> Call:
+    """What a Regress request runs.
+
+    Raises:
+        ServingError: there is no such signature, it isn't one for Regress, or no examples.
+    """
+    tensor, fetches = _regress_tensors(_example_signature(signatures, name), check_method)
+    return _example_call(name, tensor, fetches, examples)
+
+
+def _example_signature(signatures: Signatures, name: str) -> SignatureDef:
     if (name or DEFAULT) not in signatures:
         raise _invalid(f"No signature was found with the name: {name or DEFAULT}")
     return signatures[name or DEFAULT]
 
 
-def serialized_examples(request: input_pb2.Input) -> np.ndarray:
-    """The examples of a request, each with the context before it; strings, [B].
+def _example_call(
+    name: str, tensor: str, fetches: dict[str, str], examples: input_pb2.Input
+) -> Call:
+    serialized = _serialized(examples)
+    return Call(name or DEFAULT, {tensor: serialized}, fetches, len(serialized))
 
-    Raises:
-        ServingError: there are none.
-    """
+
+def _serialized(request: input_pb2.Input) -> np.ndarray:
+    """The examples of a request, each with the context before it; strings, [B]."""
     kind = request.WhichOneof("kind")
     if kind == "example_list_with_context":
         with_context = request.example_list_with_context
@@ -151,12 +193,8 @@ def serialized_examples(request: input_pb2.Input) -> np.ndarray:
     return np.array([*examples, b""], object)[:-1]
 
 
-def classify_tensors(signature: SignatureDef, check_method: bool) -> tuple[str, dict[str, str]]:
-    """The input's tensor, and those of `classes` and `scores` as far as there are such.
-
-    Raises:
-        ServingError: the signature is not one for Classify.
-    """
+def _classify_tensors(signature: SignatureDef, check_method: bool) -> tuple[str, dict[str, str]]:
+    """The input's tensor, and those of `classes` and `scores` as far as there are such."""
     _check_method(signature, _CLASSIFY, "classification", check_method)
     if len(signature.inputs) != 1:
         raise _invalid("Expected one input Tensor.")
@@ -219,12 +257,8 @@ def classifications(
     return result
 
 
-def regress_tensors(signature: SignatureDef, check_method: bool) -> tuple[str, dict[str, str]]:
-    """The input's tensor, and that of `outputs`.
-
-    Raises:
-        ServingError: the signature is not one for Regress.
-    """
+def _regress_tensors(signature: SignatureDef, check_method: bool) -> tuple[str, dict[str, str]]:
+    """The input's tensor, and that of `outputs`."""
     _check_method(signature, _REGRESS, "regression", check_method)
     if len(signature.inputs) != 1:
         raise _invalid("Expected one input Tensor.")
@@ -268,46 +302,90 @@ def regressions(
 # MultiInference
 
 
-def multi_inference_tensors(
-    request: inference_pb2.MultiInferenceRequest, signatures: Signatures, check_method: bool
-) -> tuple[str, list[dict[str, str]]]:
-    """The tensor that all tasks of the request read, and what each fetches.
+def multi_inference_calls(
+    signatures: Signatures, request: inference_pb2.MultiInferenceRequest, check_method: bool = False
+) -> list[Call]:
+    """What each task of the request runs; all have the same feeds.
 
     Raises:
-        ServingError: the tasks don't go together.
+        ServingError: the tasks don't go together, or one isn't for its signature.
     """
-    first = request.tasks[0].model_spec.name
-    seen: set[str] = set()
+    calls: dict[str, Call] = {}
     tensors: set[str] = set()
-    fetches = []
     for task in request.tasks:
         spec = task.model_spec
         if not spec.name:
             raise _invalid("Found ModelSpec with an empty model name.")
-        if spec.name != first:
+        if spec.name != request.tasks[0].model_spec.name:
             raise _invalid(
                 "All ModelSpecs in a MultiInferenceRequest must access the same model name."
             )
         name = spec.signature_name or DEFAULT
-        if name in seen:
+        if name in calls:
             raise _invalid(f"Duplicate evaluation of signature: {name}")
-        seen.add(name)
-        signature = signatures.get(name)
-        if signature is None:
+        if name not in signatures:
             raise _invalid(f"Requested signature not found in model graph: {name}")
-        if task.method_name == _CLASSIFY:
-            tensor, outputs = classify_tensors(signature, check_method)
-        elif task.method_name == _REGRESS:
-            tensor, outputs = regress_tensors(signature, check_method)
-        else:
+        if task.method_name not in _EXAMPLE_TENSORS:
             raise ServingError(
                 Code.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}"
             )
+        tensor, fetches = _EXAMPLE_TENSORS[task.method_name](signatures[name], check_method)
         tensors.add(tensor)
         if len(tensors) > 1:
             raise _invalid("Input tensor must be the same for all Signatures.")
-        fetches.append(outputs)
-    return tensors.pop(), fetches
+        calls[name] = Call(name, {}, fetches)
+    examples = _serialized(request.input)
+    feeds = dict.fromkeys(tensors, examples)
+    return [replace(call, feeds=feeds, rows=len(examples)) for call in calls.values()]
+
+
+def multi_inference_result(
+    task: inference_pb2.InferenceTask, outputs: Mapping[str, np.ndarray], rows: int
+) -> inference_pb2.InferenceResult:
+    """The answer to a task of MultiInference.
+
+    Raises:
+        ServingError: the outputs have other shapes or types.
+    """
+    if task.method_name == _CLASSIFY:
+        result = classifications(outputs, rows)
+        return inference_pb2.InferenceResult(classification_result=result)
+    return inference_pb2.InferenceResult(regression_result=regressions(outputs, rows))
+
+
+_EXAMPLE_TENSORS = {_CLASSIFY: _classify_tensors, _REGRESS: _regress_tensors}
+
+
+# Warmup records
+
+
+def logged_calls(
+    signatures: Signatures, record: prediction_log_pb2.PredictionLog
+) -> list[tuple[Call, Callable[[Mapping[str, np.ndarray]], object]]]:
+    """What the request in a warmup record runs, and what makes the answer of the outputs.
+
+    Raises:
+        ServingError: the server would not answer it; then it does not load the model either.
+    """
+    kind = record.WhichOneof("log_type")
+    if kind in (None, "session_run_log"):
+        number = record.DESCRIPTOR.fields_by_name[kind].number if kind else 0
+        raise ServingError(Code.UNIMPLEMENTED, f"Unsupported log_type for warmup: {number}")
+    request = getattr(record, kind).request
+    if kind == "multi_inference_log":
+        calls = multi_inference_calls(signatures, request)
+        return [
+            (call, partial(multi_inference_result, task, rows=call.rows))
+            for call, task in zip(calls, request.tasks, strict=True)
+        ]
+    name = request.model_spec.signature_name
+    if kind == "predict_log":
+        return [(predict_call(signatures, name, request.inputs, request.output_filter), dict)]
+    if kind == "classify_log":
+        call = classify_call(signatures, name, request.input)
+        return [(call, partial(classifications, examples=call.rows))]
+    call = regress_call(signatures, name, request.input)
+    return [(call, partial(regressions, examples=call.rows))]
 
 
 def _check_method(signature: SignatureDef, method: str, kind: str, check: bool) -> None:

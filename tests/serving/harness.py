@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
+import uvloop
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
 from tasks.serving.options import Options
@@ -86,7 +87,7 @@ def running(**options: Any) -> Iterator[Running]:
 
     def work() -> None:
         try:
-            asyncio.run(main())
+            uvloop.run(main())  # as the command does
         except BaseException as error:
             failures.append(error)
         finally:

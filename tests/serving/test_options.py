@@ -297,11 +297,14 @@ class TestStart:
     @pytest.mark.parametrize(
         ("records", "part"),
         [
-            (None, "DATA_LOSS: warmup: a record can't be read"),
-            ([b"no log"], "DATA_LOSS: warmup: a record can't be read: not a PredictionLog"),
+            (None, "DATA_LOSS: the warmup file cannot be read: "),
+            ([b"no log"], "the warmup file cannot be read: record 1 is no PredictionLog"),
             ([PredictionLog(session_run_log={}).SerializeToString()], "Unsupported log_type"),
-            ([PredictionLog(predict_log={}).SerializeToString()], "INVALID_ARGUMENT: warmup: "),
-            ([b""] * 1001, "Number of warmup records exceeds the maximum (1000)"),
+            (
+                [PredictionLog(predict_log={}).SerializeToString()],
+                "INVALID_ARGUMENT: a warmup request fails: ",
+            ),
+            ([b""] * 1001, "1001 warmup requests; the server takes at most 1000"),
         ],
     )
     def test_a_warmup_record_that_fails_is_told(self, tmp_path, records, part):

@@ -335,7 +335,7 @@ class TestServer:
             eventually(lambda: newest()["state"] == "END")
             assert newest()["version"] == "2"
             assert newest()["status"]["error_code"] == "DATA_LOSS"
-            assert newest()["status"]["error_message"].startswith("warmup: a record can't be read")
+            assert newest()["status"]["error_message"].startswith("the warmup file cannot be read")
             assert server.post(PREDICT, {"instances": [1]}).status == 200
 
 

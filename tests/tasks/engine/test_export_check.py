@@ -478,10 +478,10 @@ def test_good_warmup_requests_are_answered(capsys, version):
     ("log", "said"),
     [
         (predict("nope"), 'request to nope fails: Serving signature key "nope" not found.'),
-        (predict(z=[1.0]), "serving_default fails: input size does not match signature: 1!=1"),
-        (predict(x=[1], dtype=tf.int32), "fails: input x should be float32, not int32"),
-        (session_run(), "a warmup record is a session_run_log: Unsupported log_type for warmup"),
-        (b"", "a warmup record holds no request: Unsupported log_type for warmup"),
+        (predict(z=[1.0]), "serving_default fails: Signature input alias: x(feed name: "),
+        (predict(x=[1], dtype=tf.int32), "fails: Expects arg[0] to be float but int32 is provided"),
+        (session_run(), "a warmup request fails: Unsupported log_type for warmup: 5"),
+        (b"", "a warmup request fails: Unsupported log_type for warmup: 0"),
         (b"garbage", "the warmup file cannot be read: record 1 is no PredictionLog"),
     ],
 )
@@ -532,15 +532,24 @@ def test_every_kind_of_request_is_replayed(classifier, tmp_path):
 @pytest.mark.parametrize(
     ("log", "said"),
     [
-        (examples("classify_log", "nope"), "request to nope fails: Signature nope not found."),
+        (
+            examples("classify_log", "nope"),
+            "request to nope fails: No signature was found with the name: nope",
+        ),
         (examples("classify_log", rows=0), "request to serving_default fails: Input is empty."),
         (
             examples("classify_log", "regress"),
-            "regress fails: its outputs must be classes or scores",
+            "regress fails: Expected classification signature outputs to contain",
         ),
-        (examples("regress_log"), "serving_default fails: its outputs must be outputs"),
-        (examples("classify_log", "flat"), "flat fails: output scores should be [batch_size num"),
-        (examples("regress_log", "whole"), "output outputs should be float32, not int64"),
+        (examples("regress_log"), "serving_default fails: Expected one output Tensor."),
+        (
+            examples("classify_log", "flat"),
+            "flat fails: Expected Tensor shape: [batch_size num_classes] but got [2]",
+        ),
+        (
+            examples("regress_log", "whole"),
+            "whole fails: Expected output Tensor of DT_FLOAT.  Got: DT_INT64",
+        ),
         (multi(("regress", "predict")), "Unsupported signature method_name"),
         (multi(("regress", "regress"), ("regress", "regress")), "Duplicate evaluation"),
         (
@@ -558,4 +567,4 @@ def test_a_bad_request_of_another_kind_is_told(classifier, tmp_path, log, said):
 
 def test_half_precision_in_a_request_is_no_crash(version):
     warm(version, predict(x=np.array([1.0]), dtype=tf.bfloat16))
-    assert "should be float32, not bfloat16" in inspect(version).problems[0]
+    assert "Expects arg[0] to be float but bfloat16 is provided" in inspect(version).problems[0]
