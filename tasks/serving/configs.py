@@ -111,6 +111,10 @@ def check_models(
                 "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
                 "ModelServerConfig::model_platform."
             )
+        if model.model_type not in (0, model_server_config_pb2.TENSORFLOW):
+            raise _invalid(
+                f"ModelServerConfig::model_type choice {model.model_type} not supported."
+            )
         if model.model_platform not in ("", "tensorflow"):
             raise _invalid(
                 f"Model {model.name} requests unsupported platform {model.model_platform}"

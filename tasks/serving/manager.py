@@ -194,18 +194,7 @@ class Manager:
         """
         folders = check_models(models, self._prefix_map)
         for name, folder in folders.items():
-            if not folder.is_dir():
-                raise ServingError(
-                    Code.NOT_FOUND,
-                    f"Could not find base path {folder} for servable {name}; put the model there, "
-                    "or correct --model_base_path or the config's base_path",
-                )
-            if (folder / "saved_model.pb").exists():
-                raise ServingError(
-                    Code.INVALID_ARGUMENT,
-                    f"Base path {folder} of {name} is a version; give the folder that holds it: "
-                    f"{folder.parent}",
-                )
+            _check_folder(name, folder, str(folder))
         for model in models.config:
             folder = folders[model.name]
             if Path(model.base_path) != folder:
@@ -218,6 +207,8 @@ class Manager:
     def reload(self, models: model_server_config_pb2.ModelConfigList) -> None:
         """Serves these models instead; returns when the new ones are loaded.
 
+        A new model must have a version by now: who waited for one would hold up later changes.
+
         Raises:
             ServingError: the config is wrong, or a new model could not be loaded.
         """
@@ -225,6 +216,13 @@ class Manager:
             folders = check_models(models, self._prefix_map)
             with self._changed:
                 new = set(folders) - set(self.names())
+            for model in models.config:
+                if model.name in new:
+                    # Told to a client, who need not know where folders really are.
+                    _check_folder(model.name, folders[model.name], model.base_path)
+                    if not versions_in(folders[model.name]):
+                        message = f"No versions of servable {model.name} in {model.base_path}"
+                        raise ServingError(Code.NOT_FOUND, message)
             self._configure(models, folders)
             self._wait(new)
 
@@ -482,6 +480,21 @@ class Manager:
         if complaint and complaint != self._complaints.get(name):
             _log.warning("%s: %s", name, complaint)
         self._complaints[name] = complaint
+
+
+def _check_folder(name: str, folder: Path, shown: str) -> None:
+    """Refuses what can't be the folder of a model."""
+    if not folder.is_dir():
+        raise ServingError(
+            Code.NOT_FOUND,
+            f"Could not find base path {shown} for servable {name}; put the model there, or "
+            "correct --model_base_path or the config's base_path",
+        )
+    if (folder / "saved_model.pb").exists():
+        raise ServingError(
+            Code.INVALID_ARGUMENT,
+            f"Base path {shown} of {name} is a version; give the folder that holds it",
+        )
 
 
 def versions_in(folder: Path) -> dict[int, Path]:

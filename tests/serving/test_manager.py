@@ -427,12 +427,29 @@ class TestStart:
             assert latest(manager) == 1
             assert states(manager) == {1: "AVAILABLE", 2: "END"}
 
+    @pytest.mark.parametrize("folder", ["none", "empty"])
+    def test_a_new_model_without_a_version_is_refused_and_changes_nothing(
+        self, tmp_path, loader, folder
+    ):
+        add(tmp_path, 1, name="a")
+        (tmp_path / "empty").mkdir()
+        with managing(loader, models(tmp_path, "a")) as manager:
+            new = models(tmp_path, "a", "empty")
+            new.config[1].base_path = str(tmp_path / folder)
+            with pytest.raises(ServingError, match=f"{tmp_path / folder}") as refused:
+                manager.reload(new)
+            assert refused.value.code == Code.NOT_FOUND
+            assert manager.names() == ["a"]
+
     def test_the_end_wakes_whoever_waits(self, tmp_path, loader):
         add(tmp_path, 1, name="a")
+        add(tmp_path, 2, name="slow")
+        gate = loader.hold(2)
         with managing(loader, models(tmp_path, "a")) as manager, ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(manager.reload, models(tmp_path, "a", "empty"))
-            eventually(lambda: manager.names() == ["a", "empty"])
+            waiting = pool.submit(manager.reload, models(tmp_path, "a", "slow"))
+            eventually(lambda: manager.names() == ["a", "slow"])
             manager.close()
+            gate.set()
             with pytest.raises(ServingError, match="The server is ending"):
                 waiting.result(10)
 

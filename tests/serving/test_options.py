@@ -286,7 +286,7 @@ class TestStart:
     def test_a_version_given_for_a_model_is_told(self, tmp_path):
         folder = tiny.publish(tmp_path, 1)
         told = refusal(model_name="m", model_base_path=str(folder))
-        assert f"is a version; give the folder that holds it: {tmp_path}" in told
+        assert "is a version; give the folder that holds it" in told
 
     def test_a_model_that_cannot_be_loaded_is_told(self, tmp_path):
         tiny.publish_garbage(tmp_path, 3)
