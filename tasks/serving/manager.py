@@ -420,6 +420,7 @@ class Manager:
                 self._end(version)
                 return
             version.state = _LOADING
+            again = self._started and attempt < self._loading.retries
         start = time.monotonic()
         try:
             model = self._loading.load(version.name, version.number, version.folder)
@@ -427,7 +428,7 @@ class Manager:
             if not isinstance(error, ServingError):
                 _log.exception("%s %s: loading failed", version.name, version.number)
                 error = ServingError(Code.INTERNAL, type(error).__name__)
-            self._failed(version, error, attempt)
+            self._failed(version, error, attempt + 1 if again else None)
             return
         seconds = time.monotonic() - start
         _log.info("%s %s: loaded in %.1f s", version.name, version.number, seconds)
@@ -436,15 +437,16 @@ class Manager:
             self._settle(version.name)
             self._changed.notify_all()
 
-    def _failed(self, version: Version, error: ServingError, attempt: int) -> None:
+    def _failed(self, version: Version, error: ServingError, attempt: int | None) -> None:
+        """Has it tried again, if there is to be another attempt."""
         _log.error("%s %s: cannot be loaded: %s", version.name, version.number, error)
         with self._changed:
-            if not (self._started and version.wanted and attempt < self._loading.retries):
+            if attempt is None or not version.wanted:
                 self._end(version, error)
             elif not self._stopped.is_set():
                 # A loader that waited could not load another model meanwhile.
                 seconds = self._loading.retry_seconds
-                version.retry = threading.Timer(seconds, self._submit, (version, attempt + 1))
+                version.retry = threading.Timer(seconds, self._submit, (version, attempt))
                 version.retry.daemon = True
                 version.retry.start()
 
