@@ -93,7 +93,8 @@ def latency(arguments: argparse.Namespace) -> None:
 
 def load(arguments: argparse.Namespace) -> None:
     """Requests a second and percentiles of 16 connections, with batching and without."""
-    rows, results = [], {}
+    rows: list[tuple[str, ...]] = []
+    results: dict[str, Any] = {}
     size = arguments.batch
     with _workplace(arguments) as (folder, base):
         batching = Path(folder, "batching.config")
@@ -103,40 +104,52 @@ def load(arguments: argparse.Namespace) -> None:
             "max_enqueued_batches { value: 100 }\n"
         )
         flags = ["--enable_batching", f"--batching_parameters_file={batching}"]
-        alone = {}
-        for threads in (1, 2):
-            command = [*OURS, "in_process", *_texts(arguments), "--rows", size]
-            measured = run("in process", [*command, "--threads", threads])[0]
-            alone[threads] = measured["rows_per_second"]
-            title = f"in process, batches of {size}, {threads} thread{'s' * (threads > 1)}"
-            rows.append((title, f"{alone[threads]:.0f}", *[""] * 7))
+        in_process = _in_process(arguments, size)
+        served = []
         for way in ("grpc", "rest"):
             for batched in (True, False):
                 with _server(NAME, base, flags if batched else []) as server:
                     before = server.cpu_seconds()
                     loaded = _load(server, way, folder, 16, arguments.seconds)
                     used = (server.cpu_seconds() - before) / (arguments.seconds + 2)
-                share = loaded["requests_per_second"] / alone[1]
-                holds = verdict(share >= SHARE_BAR and not loaded["errors"]) if batched else ""
-                rows.append(
-                    (
-                        f"{way}, {'batching' if batched else 'no batching'}",
-                        f"{loaded['requests_per_second']:.0f}",
-                        *(f"{loaded['milliseconds'][p]:.1f}" for p in ("p50", "p95", "p99")),
-                        str(loaded["errors"]),
-                        f"{loaded['generator_share']:.0%}",
-                        f"{share:.0%}",
-                        holds,
-                    )
-                )
                 loaded["server_share"] = round(used / (os.cpu_count() or 1), 3)
-                loaded["share_of_in_process"] = round(share, 3)
-                results[f"{way}_{'batching' if batched else 'alone'}"] = loaded
-    figures = ("texts/s", "p50 ms", "p95", "p99", "errors", "load's cores", "of 1 thread", "≥ 75%")
-    columns = ("", *figures)
-    show_table(f"16 connections, {arguments.seconds:.0f} s each", columns, rows)
-    results["in_process"] = {f"threads_{n}": value for n, value in alone.items()}
-    write_results(arguments.results, "load", {"batch": size, **results})
+                served.append((way, batched, loaded))
+        # Before and after, since machines drift; and the better of one call at a time and two.
+        for threads, value in _in_process(arguments, size).items():
+            in_process[threads] = (in_process[threads] + value) / 2
+    best = max(in_process.values())
+    for threads, value in in_process.items():
+        title = f"in process, batches of {size}, {threads} thread{'s' * (threads > 1)}"
+        rows.append((title, f"{value:.0f}", *[""] * 6, ""))
+    for way, batched, loaded in served:
+        share = loaded["requests_per_second"] / best
+        loaded["share_of_in_process"] = round(share, 3)
+        results[f"{way}_{'batching' if batched else 'alone'}"] = loaded
+        rows.append(
+            (
+                f"{way}, {'batching' if batched else 'no batching'}",
+                f"{loaded['requests_per_second']:.0f}",
+                *(f"{loaded['milliseconds'][p]:.1f}" for p in ("p50", "p95", "p99")),
+                str(loaded["errors"]),
+                f"{loaded['generator_share']:.0%}",
+                f"{share:.0%}",
+                verdict(share >= SHARE_BAR and not loaded["errors"]) if batched else "",
+            )
+        )
+    figures = ("texts/s", "p50 ms", "p95", "p99", "errors", "load's cores", "of the best", "≥ 75%")
+    show_table(f"16 connections, {arguments.seconds:.0f} s each", ("", *figures), rows)
+    results["in_process"] = {f"threads_{n}": round(v, 1) for n, v in in_process.items()}
+    results |= {"batch": size, "bar": SHARE_BAR, "goal": SHARE_GOAL}
+    write_results(arguments.results, "load", results)
+
+
+def _in_process(arguments: argparse.Namespace, rows: int) -> dict[int, float]:
+    """Texts a second of calls in a process, by the threads that call."""
+    command = [*OURS, "in_process", *_texts(arguments), "--rows", str(rows)]
+    return {
+        threads: run("in process", [*command, "--threads", str(threads)])[0]["rows_per_second"]
+        for threads in (1, 2)
+    }
 
 
 def swaps(arguments: argparse.Namespace) -> None:

@@ -57,6 +57,7 @@ class Service:
         self._batcher = batcher
         self._check_methods = check_methods
         self._threads = ThreadPoolExecutor(threads or 4 * (os.cpu_count() or 1), "run")
+        self._reloads = ThreadPoolExecutor(1, "reload")  # one waits for the other anyway
 
     async def predict(
         self, request: predict_pb2.PredictRequest, deadline: float
@@ -179,7 +180,7 @@ class Service:
             )
         models = request.config.model_config_list
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, self.manager.reload, models)
+        await loop.run_in_executor(self._reloads, self.manager.reload, models)
         response = model_management_pb2.ReloadConfigResponse()
         response.status.error_code = 0
         return response

@@ -98,16 +98,18 @@ def running(**options: Any) -> Iterator[Running]:
     assert ready.wait(120), "the server does not become ready"
     if failures:
         raise failures[0]
-    with grpc.insecure_channel(f"127.0.0.1:{settings.port}") as channel:
-        yield Running(
-            settings.port,
-            settings.rest_api_port,
-            prediction_service_pb2_grpc.PredictionServiceStub(channel),
-            model_service_pb2_grpc.ModelServiceStub(channel),
-        )
-    loop, until = loops[0]
-    loop.call_soon_threadsafe(until.set_result, 0)
-    thread.join(60)
+    try:
+        with grpc.insecure_channel(f"127.0.0.1:{settings.port}") as channel:
+            yield Running(
+                settings.port,
+                settings.rest_api_port,
+                prediction_service_pb2_grpc.PredictionServiceStub(channel),
+                model_service_pb2_grpc.ModelServiceStub(channel),
+            )
+    finally:
+        loop, until = loops[0]
+        loop.call_soon_threadsafe(until.set_result, 0)
+        thread.join(60)
     assert not thread.is_alive(), "the server does not end"
     if failures:
         raise failures[0]
