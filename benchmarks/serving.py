@@ -15,7 +15,7 @@ import argparse
 import base64
 import contextlib
 import json
-import os
+import re
 import shutil
 import socket
 import subprocess
@@ -63,10 +63,13 @@ class Server:
         """The port of gRPC or of REST."""
         return self.grpc if way == "grpc" else self.rest
 
-    def cpu_seconds(self) -> float:
-        """What it has used of the cores so far."""
-        times = psutil.Process(self.process.pid).cpu_times()
-        return times.user + times.system
+    def rows_in_a_batch(self) -> float | None:
+        """The mean of the batches so far, as Prometheus reads it; None without any."""
+        url = f"http://127.0.0.1:{self.rest}/monitoring/prometheus/metrics"
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            page = answer.read().decode()
+        found = dict(re.findall(r"processed_batch_size_(sum|count)\{.*\} (\S+)", page))
+        return float(found["sum"]) / float(found["count"]) if found else None
 
 
 def latency(arguments: argparse.Namespace) -> None:
@@ -103,16 +106,17 @@ def load(arguments: argparse.Namespace) -> None:
             f"batch_timeout_micros {{ value: {arguments.timeout} }}\n"
             "max_enqueued_batches { value: 100 }\n"
         )
-        flags = ["--enable_batching", f"--batching_parameters_file={batching}"]
+        monitoring = Path(folder, "monitoring.config")
+        monitoring.write_text("prometheus_config { enable: true }\n")
+        flags = [f"--monitoring_config_file={monitoring}"]
+        with_batching = [*flags, "--enable_batching", f"--batching_parameters_file={batching}"]
         in_process = _in_process(arguments, size)
         served = []
         for way in ("grpc", "rest"):
             for batched in (True, False):
-                with _server(NAME, base, flags if batched else []) as server:
-                    before = server.cpu_seconds()
+                with _server(NAME, base, with_batching if batched else flags) as server:
                     loaded = _load(server, way, folder, 16, arguments.seconds)
-                    used = (server.cpu_seconds() - before) / (arguments.seconds + 2)
-                loaded["server_share"] = round(used / (os.cpu_count() or 1), 3)
+                    loaded["rows_in_a_batch"] = server.rows_in_a_batch()
                 served.append((way, batched, loaded))
         # Before and after, since machines drift; and the better of one call at a time and two.
         for threads, value in _in_process(arguments, size).items():
@@ -120,9 +124,9 @@ def load(arguments: argparse.Namespace) -> None:
     best = max(in_process.values())
     for threads, value in in_process.items():
         title = f"in process, batches of {size}, {threads} thread{'s' * (threads > 1)}"
-        rows.append((title, f"{value:.0f}", *[""] * 6, ""))
+        rows.append((title, f"{value:.0f}", *[""] * 8))
     for way, batched, loaded in served:
-        share = loaded["requests_per_second"] / best
+        share, together = loaded["requests_per_second"] / best, loaded["rows_in_a_batch"]
         loaded["share_of_in_process"] = round(share, 3)
         results[f"{way}_{'batching' if batched else 'alone'}"] = loaded
         rows.append(
@@ -131,13 +135,16 @@ def load(arguments: argparse.Namespace) -> None:
                 f"{loaded['requests_per_second']:.0f}",
                 *(f"{loaded['milliseconds'][p]:.1f}" for p in ("p50", "p95", "p99")),
                 str(loaded["errors"]),
+                f"{together:.1f}" if together else "",
                 f"{loaded['generator_share']:.0%}",
+                f"{loaded['server_share']:.0%}",
                 f"{share:.0%}",
                 verdict(share >= SHARE_BAR and not loaded["errors"]) if batched else "",
             )
         )
-    figures = ("texts/s", "p50 ms", "p95", "p99", "errors", "load's cores", "of the best", "≥ 75%")
-    show_table(f"16 connections, {arguments.seconds:.0f} s each", ("", *figures), rows)
+    columns = ("", "texts/s", "p50 ms", "p95", "p99", "errors", "rows/batch", "load's cores")
+    columns += ("server's", "of the best", "≥ 75%")
+    show_table(f"16 connections, {arguments.seconds:.0f} s each", columns, rows)
     results["in_process"] = {f"threads_{n}": round(v, 1) for n, v in in_process.items()}
     results |= {"batch": size, "bar": SHARE_BAR, "goal": SHARE_GOAL}
     write_results(arguments.results, "load", results)
@@ -166,12 +173,14 @@ def swaps(arguments: argparse.Namespace) -> None:
             process = psutil.Process(server.process.pid)
             command = _load_command(server, "rest", requests, 4, 10_000)
             with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE) as loading:
-                for version in range(2, arguments.swaps + 2):
-                    _publish(source, base, version)
-                    _wait_for(server.rest, version)
-                    shutil.rmtree(base / str(version - 1))
-                    memory.append(process.memory_info().rss / 2**20)
-                loading.terminate()
+                try:
+                    for version in range(2, arguments.swaps + 2):
+                        _publish(source, base, version)
+                        _wait_for(server.rest, version)
+                        shutil.rmtree(base / str(version - 1))
+                        memory.append(process.memory_info().rss / 2**20)
+                finally:
+                    loading.terminate()
                 printed = (loading.communicate()[0] or b"{}").decode()
     loaded = json.loads(printed)
     first, last = median(memory[:10]), median(memory[-10:])
@@ -260,7 +269,7 @@ def _load_command(
     return [
         *(*LOAD, way, "--port", str(server.port(way)), "--requests", requests),
         *("--path", f"/v1/models/{NAME}:predict", "--connections", str(connections)),
-        *("--seconds", str(seconds)),
+        *("--seconds", str(seconds), "--server", str(server.process.pid)),
     ]
 
 

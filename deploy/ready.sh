@@ -18,7 +18,11 @@ available() {
   } 3<>"/dev/tcp/127.0.0.1/$port"
 } 2>/dev/null
 
-mapfile -t names < <(sed -n 's/^[^#]*name: *"\([^"]*\)".*/\1/p' "$config")
+# The values of `name`, in either quote, without comments.
+fields() {
+  sed 's/#.*//' "$config" | tr '\n' ' ' | grep -oE "\bname *: *(\"[^\"]*\"|'[^']*')"
+}
+mapfile -t names < <(fields | sed -E "s/[^\"']*.(.*)./\1/")
 ready=0
 for name in "${names[@]}"; do
   if available "$name"; then

@@ -1,4 +1,4 @@
-"""Serves SavedModels as TensorFlow Serving does, without Docker, on any machine.
+"""Serves SavedModels as TensorFlow Serving does, without Docker, on any Linux or Mac.
 
     python -m tasks.serve --model_name reviews --model_base_path saved_models/reviews
     curl -d '{"instances": ["Works as promised"]}' localhost:8501/v1/models/reviews:predict

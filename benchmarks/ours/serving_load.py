@@ -5,7 +5,8 @@
 Each connection sends its next request when it has the answer to the last. FILE holds requests that
 are ready to send, one a line, as base64: what a request costs to make is not the server's matter,
 and TensorFlow need not be here. SIGTERM ends it early. Prints one JSON object: requests, errors,
-requests a second, milliseconds by percentile, and this process's own share of the machine's cores.
+requests a second, milliseconds by percentile, and this process's share of the machine's cores
+while it counted; with `--server PID` the server's share, too.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import uvloop
 
 Ask = Callable[[bytes], Awaitable[None]]
@@ -38,6 +40,7 @@ def main() -> None:
     parser.add_argument("--requests", type=Path, required=True, help="base64, one a line")
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--server", type=int, help="the server's process, to see its share")
     parser.add_argument("--warmup", type=float, default=2.0, help="seconds before counting begins")
     arguments = parser.parse_args()
     print(json.dumps(uvloop.run(_load(arguments))), flush=True)
@@ -70,12 +73,20 @@ async def _load(arguments: argparse.Namespace) -> dict[str, Any]:
             if start >= begin:
                 seconds.append(time.perf_counter() - start)
 
-    async def cpu_at_begin() -> float:
-        await asyncio.sleep(arguments.warmup)
-        return time.process_time()
+    processes = {"generator_share": psutil.Process()}
+    if arguments.server:
+        processes["server_share"] = psutil.Process(arguments.server)
 
-    cpu, *_ = await asyncio.gather(cpu_at_begin(), *(connection(ask) for ask in asks))
+    def cpu_seconds() -> dict[str, float]:
+        return {name: sum(process.cpu_times()[:2]) for name, process in processes.items()}
+
+    async def at_begin() -> dict[str, float]:
+        await asyncio.sleep(arguments.warmup)
+        return cpu_seconds()
+
+    before, *_ = await asyncio.gather(at_begin(), *(connection(ask) for ask in asks))
     took = time.perf_counter() - begin
+    cores = took * (os.cpu_count() or 1)
     percentiles = np.percentile(seconds or [np.nan], _PERCENTILES) * 1e3
     return {
         "requests": len(seconds),
@@ -86,7 +97,7 @@ async def _load(arguments: argparse.Namespace) -> dict[str, Any]:
             f"p{percent}": round(float(value), 3)
             for percent, value in zip(_PERCENTILES, percentiles, strict=True)
         },
-        "generator_share": round((time.process_time() - cpu) / took / (os.cpu_count() or 1), 3),
+        **{name: round((now - before[name]) / cores, 3) for name, now in cpu_seconds().items()},
     }
 
 

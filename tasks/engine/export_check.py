@@ -30,10 +30,14 @@ from tasks.engine.warmup_replay import WarmupError, first_line, read_logs, repla
 SERVE = ("serve",)  # the tags of the graph that a server loads unless it is told otherwise
 CHECKS = ("file", "ops", "XLA", "Python", "assets", "loading", "signatures", "warmup", "size")
 
-# What REST can write as JSON: it answers anything else, half precision above all, with an error.
-_SERVABLE_TYPES = {tf.string, tf.bool, tf.float32, tf.float64}
-_SERVABLE_TYPES |= {tf.int8, tf.int16, tf.int32, tf.int64}
-_SERVABLE_TYPES |= {tf.uint8, tf.uint16, tf.uint32, tf.uint64}
+# What REST reads and writes as JSON: it answers anything else with an error.
+_REST_TYPES = {tf.string, tf.bool, tf.float32, tf.float64}
+_REST_TYPES |= {tf.int8, tf.int16, tf.int32, tf.int64}
+_REST_TYPES |= {tf.uint8, tf.uint16, tf.uint32, tf.uint64}
+# What gRPC carries beyond. Half-precision outputs count as a problem all the same: few clients read
+# them, and the mend is a cast.
+_GRPC_TYPES = {"input": {tf.half, tf.bfloat16, tf.complex64, tf.complex128}}
+_GRPC_TYPES["output"] = {tf.complex64, tf.complex128}
 
 _PYTHON_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 # Ops that open the file which an input names: op -> the input's place.
@@ -118,7 +122,7 @@ def graph_problems(saved_model: Path, server: str = STOCK_SERVER) -> list[str]:
         return [str(error)]
     findings = _graph_findings(saved_model, meta_graph, server).values()
     problems = [problem for finding in findings for problem in finding.problems]
-    problems += _type_problems(_signatures(meta_graph))
+    problems += _type_findings(_signatures(meta_graph))[0]
     return _variable_problems(saved_model, meta_graph) + problems
 
 
@@ -380,26 +384,33 @@ def _check_signatures(meta_graph: Any) -> Finding:
     if not signatures:
         mend = 'save it with signatures={"serving_default": ...}'
         return Finding("signatures", [f"it has no signature that a request could call; {mend}"])
-    problems = list(_type_problems(signatures))
+    problems, notes = _type_findings(signatures)
     for name, signature in signatures.items():
         problems += _tensor_problems(name, signature, meta_graph.graph_def)
-    notes = [f"requests can call {', '.join(signatures)}"]
+    notes = [f"requests can call {', '.join(signatures)}", *notes]
     if "serving_default" not in signatures:
         notes.append("there is no serving_default, so each request must name its signature")
     return Finding("signatures", problems, notes)
 
 
-def _type_problems(signatures: Mapping[str, Any]) -> Iterator[str]:
+def _type_findings(signatures: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Problems and notes: types that no request or answer should have, or that only gRPC has."""
+    problems: list[str] = []
+    notes: list[str] = []
     for signature, definition in signatures.items():
         for kind, tensors in (("input", definition.inputs), ("output", definition.outputs)):
             for name, tensor in sorted(tensors.items()):
                 try:
                     dtype = tf.as_dtype(tensor.dtype).base_dtype
                 except TypeError:
-                    yield f"{kind} {name} of {signature} has no type"
+                    problems.append(f"{kind} {name} of {signature} has no type")
                     continue
-                if dtype not in _SERVABLE_TYPES:
-                    yield f"{kind} {name} of {signature} is {dtype.name}, which REST cannot carry"
+                said = f"{kind} {name} of {signature} is {dtype.name}, which REST cannot carry"
+                if dtype in _GRPC_TYPES[kind]:
+                    notes.append(f"{said}, but gRPC can")
+                elif dtype not in _REST_TYPES:
+                    problems.append(said)
+    return problems, notes
 
 
 def _tensor_problems(name: str, signature: Any, graph: Any) -> Iterator[str]:

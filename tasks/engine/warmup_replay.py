@@ -43,7 +43,9 @@ def read_logs(saved_model: Path) -> list[Any]:
     try:
         if not path.exists():
             return []
-        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+        # One beyond the limit tells that there are too many; a file may have millions.
+        records = tf.data.TFRecordDataset(str(path)).take(WARMUP_LIMIT + 1)
+        for record in records.as_numpy_iterator():
             logs.append(prediction_log_pb2.PredictionLog.FromString(record))
     except DecodeError:
         reason = f"record {len(logs) + 1} is no PredictionLog"
@@ -51,7 +53,7 @@ def read_logs(saved_model: Path) -> list[Any]:
     except (tf.errors.OpError, OSError) as error:
         raise WarmupError(f"the warmup file cannot be read: {first_line(error)}") from None
     if len(logs) > WARMUP_LIMIT:
-        raise WarmupError(f"{len(logs)} warmup requests; the server takes at most {WARMUP_LIMIT}")
+        raise WarmupError(f"more than {WARMUP_LIMIT} warmup requests, the most that a server takes")
     return logs
 
 

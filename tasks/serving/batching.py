@@ -17,11 +17,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tasks.serving.configs import Batching
-from tasks.serving.errors import Code, ServingError
+from tasks.serving.errors import Code, ServingError, invalid_argument
 from tasks.serving.metrics import BATCH_SIZE, QUEUING_LATENCY
 from tasks.serving.model import Model
-
-Arrays = dict[str, np.ndarray]
+from tasks.serving.tensors import Arrays
 
 
 @dataclass(eq=False)
@@ -79,7 +78,9 @@ class Batcher:
         rows = _rows(feeds)
         limit = self._parameters.max_batch_size
         if rows > limit:
-            raise _invalid(f"Task size {rows} is larger than maximum input batch size {limit}")
+            raise invalid_argument(
+                f"Task size {rows} is larger than maximum input batch size {limit}"
+            )
         signature = _Signature(model, tuple(feeds), tuple(fetches))
         step = self._parameters.largest
         parts = [
@@ -233,13 +234,13 @@ def _padded(arrays: list[np.ndarray]) -> list[np.ndarray]:
     token, not padding: a model that takes strings has no need of this.
     """
     if len({array.ndim for array in arrays}) > 1:
-        raise _invalid("Tensors of one batch have different ranks")
+        raise invalid_argument("Tensors of one batch have different ranks")
     shape = np.max([array.shape[1:] for array in arrays], axis=0)
     padded = []
     for array in arrays:
         if array.shape[1:] != tuple(shape):
             if not array.size:
-                raise _invalid("Got empty tensor in batch of non-empty tensors.")
+                raise invalid_argument("Got empty tensor in batch of non-empty tensors.")
             filled = np.empty((len(array), *shape), array.dtype)
             filled[...] = array.flat[0]
             filled[tuple(map(slice, array.shape))] = array
@@ -251,7 +252,7 @@ def _padded(arrays: list[np.ndarray]) -> list[np.ndarray]:
 def _split(outputs: list[np.ndarray], counts: Sequence[int], rows: int) -> list[list[np.ndarray]]:
     """Each task's rows of the outputs."""
     for output in outputs:
-        if output.ndim == 0:
+        if np.ndim(output) == 0:  # of a string that is alone, the session gives bytes
             raise ServingError(Code.FAILED_PRECONDITION, "Batched output tensor has 0 dimensions")
         if len(output) != rows:
             raise ServingError(
@@ -268,14 +269,10 @@ def _split(outputs: list[np.ndarray], counts: Sequence[int], rows: int) -> list[
 
 def _rows(feeds: Mapping[str, np.ndarray]) -> int:
     if not feeds:
-        raise _invalid("Batching Run() must have at least one input tensor")
+        raise invalid_argument("Batching Run() must have at least one input tensor")
     if any(array.ndim == 0 for array in feeds.values()):
-        raise _invalid("Batching Run() input tensors must have at least one dimension")
+        raise invalid_argument("Batching Run() input tensors must have at least one dimension")
     sizes = {len(array) for array in feeds.values()}
     if len(sizes) > 1:
-        raise _invalid("Batching Run() input tensors must have equal 0th-dimension size")
+        raise invalid_argument("Batching Run() input tensors must have equal 0th-dimension size")
     return sizes.pop()
-
-
-def _invalid(message: str) -> ServingError:
-    return ServingError(Code.INVALID_ARGUMENT, message)

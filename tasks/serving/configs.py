@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 from tensorflow_serving.config import model_server_config_pb2
 
 from tasks.engine.errors import UsageError
-from tasks.serving.errors import Code, ServingError
+from tasks.serving.errors import invalid_argument
 from tasks.serving.options import Options
 from tasks.serving.protos import BatchingParameters, MonitoringConfig
 
@@ -95,28 +95,30 @@ def check_models(
     folders: dict[str, Path] = {}
     for model in models.config:
         if model.name in folders:
-            raise _invalid(f"Illegal to list model {model.name} multiple times in config list")
+            raise invalid_argument(
+                f"Illegal to list model {model.name} multiple times in config list"
+            )
         if not Path(model.base_path).is_absolute():
-            raise _invalid(
+            raise invalid_argument(
                 f"Expected model {model.name} to have an absolute path or URI; got "
                 f"base_path()={model.base_path}"
             )
         if model.model_type and model.model_platform:
-            raise _invalid(
+            raise invalid_argument(
                 "Illegal setting both ModelServerConfig::model_type (deprecated) and "
                 "ModelServerConfig::model_platform."
             )
         if not model.model_type and not model.model_platform:
-            raise _invalid(
+            raise invalid_argument(
                 "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
                 "ModelServerConfig::model_platform."
             )
         if model.model_type not in (0, model_server_config_pb2.TENSORFLOW):
-            raise _invalid(
+            raise invalid_argument(
                 f"ModelServerConfig::model_type choice {model.model_type} not supported."
             )
         if model.model_platform not in ("", "tensorflow"):
-            raise _invalid(
+            raise invalid_argument(
                 f"Model {model.name} requests unsupported platform {model.model_platform}"
             )
         folders[model.name] = _mapped(model.base_path, mapping)
@@ -200,7 +202,3 @@ def _read(file: str, proto: _Proto) -> _Proto:
     except (text_format.ParseError, UnicodeDecodeError) as error:
         name = proto.DESCRIPTOR.name
         raise UsageError(f"{file}:{error}: not a {name} in protobuf's text format") from None
-
-
-def _invalid(message: str) -> ServingError:
-    return ServingError(Code.INVALID_ARGUMENT, message)

@@ -4,19 +4,19 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import (
     model_service_pb2_grpc,
     prediction_service_pb2_grpc,
 )
 
 from tasks.serving.errors import Code, ServingError
-from tasks.serving.metrics import REQUEST_LATENCY, REQUESTS
+from tasks.serving.metrics import REQUEST_LATENCY, REQUESTS, model_label
 from tasks.serving.service import Service
 
 _log = logging.getLogger("tasks.serving")
@@ -24,6 +24,10 @@ _log = logging.getLogger("tasks.serving")
 # The stock server's limit, the most that a message's length can say.
 _MOST_BYTES = 2**31 - 1
 _SERVICES = ("", "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService")
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+_SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 _Response = TypeVar("_Response", bound=Message)
 
@@ -44,7 +48,7 @@ class GrpcServer:
             *arguments,
         ]
         self._server = grpc.aio.server(interceptors=[_Guard()], options=options)
-        self._health = health.aio.HealthServicer()
+        self._health = _Health()
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
             _PredictionService(service), self._server
         )
@@ -66,19 +70,57 @@ class GrpcServer:
                 bound = 0
             if not bound:
                 raise OSError(f"{address} can't be had; another program may have it")
-        await self.set_ready(False)
         await self._server.start()
 
-    async def set_ready(self, ready: bool) -> None:
+    def set_ready(self, ready: bool) -> None:
         """What the health service says from now on."""
-        statuses = health_pb2.HealthCheckResponse
-        status = statuses.SERVING if ready else statuses.NOT_SERVING
-        for name in _SERVICES:
-            await self._health.set(name, status)
+        self._health.set(_SERVING if ready else _NOT_SERVING)
 
     async def stop(self, seconds: float) -> None:
         """Takes no more requests, and gives those under way this time to end."""
+        self._health.end()
         await self._server.stop(seconds)
+
+
+class _Health(health_pb2_grpc.HealthServicer):
+    """One status for all services.
+
+    With the reference implementation, streams never end: each that is open would hold up the end of
+    the server for as long as requests may take.
+    """
+
+    def __init__(self) -> None:
+        self._status = _NOT_SERVING
+        self._changed = asyncio.Event()
+        self._ended = False
+
+    def set(self, status: int) -> None:
+        """Tells whoever watches."""
+        self._status = status
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def end(self) -> None:
+        """Ends the streams: nothing will change any more."""
+        self._ended = True
+        self.set(_NOT_SERVING)
+
+    async def Check(self, request: Any, context: Any) -> Message:
+        if request.service not in _SERVICES:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "")
+        return health_pb2.HealthCheckResponse(status=self._status)
+
+    async def Watch(self, request: Any, context: Any) -> AsyncIterator[Message]:
+        told = None
+        while True:
+            changed = self._changed
+            status = self._status if request.service in _SERVICES else _SERVICE_UNKNOWN
+            if status != told:
+                yield health_pb2.HealthCheckResponse(status=status)
+                told = status
+            if self._ended:
+                return
+            await changed.wait()
 
 
 class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
@@ -86,24 +128,53 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         self._service = service
 
     async def Predict(self, request: Any, context: Any) -> Message:
-        answer = self._service.predict(request, _deadline(context))
-        return await _counted(request.model_spec.name, "Predict", answer)
+        name = request.model_spec.name
+        return await self._counted(name, "Predict", self._service.predict, request, context)
 
     async def Classify(self, request: Any, context: Any) -> Message:
-        answer = self._service.classify(request, _deadline(context))
-        return await _counted(request.model_spec.name, "Classify", answer)
+        name = request.model_spec.name
+        return await self._counted(name, "Classify", self._service.classify, request, context)
 
     async def Regress(self, request: Any, context: Any) -> Message:
-        answer = self._service.regress(request, _deadline(context))
-        return await _counted(request.model_spec.name, "Regress", answer)
+        name = request.model_spec.name
+        return await self._counted(name, "Regress", self._service.regress, request, context)
 
     async def MultiInference(self, request: Any, context: Any) -> Message:
         name = request.tasks[0].model_spec.name if request.tasks else ""
-        answer = self._service.multi_inference(request, _deadline(context))
-        return await _counted(name, "MultiInference", answer)
+        answer = self._service.multi_inference
+        return await self._counted(name, "MultiInference", answer, request, context)
 
     async def GetModelMetadata(self, request: Any, context: Any) -> Message:
         return self._service.metadata(request)
+
+    async def _counted(
+        self,
+        name: str,
+        api: str,
+        answer: Callable[[Any, float], Awaitable[_Response]],
+        request: Any,
+        context: Any,
+    ) -> _Response:
+        """The answer, counted, however it ends, and timed."""
+        start = time.monotonic()
+        remaining = context.time_remaining()
+        timeout = math.inf if remaining is None else remaining
+        status = Code.INTERNAL
+        try:
+            response = await answer(request, start + timeout)
+            REQUEST_LATENCY.observe((time.monotonic() - start) * 1e6, name, api, "GRPC")
+            status = Code.OK
+            return response
+        except ServingError as error:
+            status = error.code
+            raise
+        except asyncio.CancelledError:
+            # The client's own time is over a little sooner: it comes rounded up.
+            late = time.monotonic() - start > 0.95 * timeout
+            status = Code.DEADLINE_EXCEEDED if late else Code.CANCELLED
+            raise
+        finally:
+            REQUESTS.add(model_label(name, self._service.manager.names()), status.name)
 
 
 class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
@@ -115,24 +186,6 @@ class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
 
     async def HandleReloadConfigRequest(self, request: Any, context: Any) -> Message:
         return await self._service.reload(request)
-
-
-async def _counted(model: str, api: str, answer: Awaitable[_Response]) -> _Response:
-    """The answer, counted and timed."""
-    start = time.monotonic()
-    try:
-        response = await answer
-    except ServingError as error:
-        REQUESTS.add(model, error.code.name)
-        raise
-    REQUESTS.add(model, "OK")
-    REQUEST_LATENCY.observe((time.monotonic() - start) * 1e6, model, api, "GRPC")
-    return response
-
-
-def _deadline(context: Any) -> float:
-    remaining = context.time_remaining()
-    return math.inf if remaining is None else time.monotonic() + remaining
 
 
 class _Guard(grpc.aio.ServerInterceptor):

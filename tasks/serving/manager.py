@@ -21,6 +21,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from tasks.serving.configs import check_models
 from tasks.serving.errors import Code, ServingError
+from tasks.serving.metrics import forget
 from tasks.serving.model import Model
 
 State = get_model_status_pb2.ModelVersionStatus.State
@@ -32,7 +33,7 @@ _END = get_model_status_pb2.ModelVersionStatus.END
 
 _log = logging.getLogger("tasks.serving")
 
-# Of a model, versions that are gone and still have a status. The stock server keeps them all.
+# What is gone and still has a status: versions of a model, and models. The stock server keeps all.
 _MOST_ENDED = 100
 
 
@@ -90,9 +91,9 @@ class Manager:
         self._labels: dict[str, dict[str, int]] = {}
         self._versions: dict[str, dict[int, Version]] = {}
         self._complaints: dict[str, str] = {}
+        self._answered: set[str] = set()  # models of the config that have had a version to answer
         self._started = False
-        # Whoever takes several takes them in this order.
-        self._reloading = threading.Lock()
+        # Whoever takes both takes them in this order.
         self._polling = threading.Lock()
         self._changed = threading.Condition(threading.RLock())
         self._loaders = ThreadPoolExecutor(loading.threads, "load")
@@ -177,9 +178,13 @@ class Manager:
             return dict(self._labels.get(name, {}))
 
     def ready(self) -> bool:
-        """Whether each model has a version that answers."""
+        """Whether the start is over, and each model that has ever answered still does.
+
+        One that a reload adds counts once it has loaded: it is no reason to send away the requests
+        for the others meanwhile.
+        """
         with self._changed:
-            return self._started and all(map(self._answers, self.names()))
+            return self._started and all(map(self._answers, self._answered))
 
     # Configs
 
@@ -199,32 +204,45 @@ class Manager:
             folder = folders[model.name]
             if Path(model.base_path) != folder:
                 _log.info("%s: %s is looked for at %s", model.name, model.base_path, folder)
-        self._configure(models, folders)
-        self._wait(set(folders))
+        with self._polling:
+            config = self._configure(models, folders)
+        self._wait(set(folders), config)
         with self._changed:
             self._started = True
 
-    def reload(self, models: model_server_config_pb2.ModelConfigList) -> None:
+    def reload(self, models: model_server_config_pb2.ModelConfigList, wait: bool = True) -> None:
         """Serves these models instead; returns when the new ones are loaded.
 
-        A new model must have a version by now: who waited for one would hold up later changes.
+        A new model must have a version by now. A later reload that is taken ends the wait of an
+        earlier one, and waits for those of its models that have not loaded yet too.
+
+        Args:
+            models: The config.
+            wait: For the new models; else returns once the config is taken.
 
         Raises:
-            ServingError: the config is wrong, or a new model could not be loaded.
+            ServingError: the config is wrong, a new model could not be loaded, or (ABORTED) another
+                config has come meanwhile.
         """
-        with self._reloading:
+        with self._polling:
             folders = check_models(models, self._prefix_map)
             with self._changed:
-                new = set(folders) - set(self.names())
+                if not self._started:
+                    raise ServingError(Code.UNAVAILABLE, "The server is starting; try again")
+                new = folders.keys() - self._answered
             for model in models.config:
                 if model.name in new:
                     # Told to a client, who need not know where folders really are.
                     _check_folder(model.name, folders[model.name], model.base_path)
-                    if not versions_in(folders[model.name]):
-                        message = f"No versions of servable {model.name} in {model.base_path}"
-                        raise ServingError(Code.NOT_FOUND, message)
-            self._configure(models, folders)
-            self._wait(new)
+                    if not _by_policy(model, versions_in(folders[model.name])):
+                        raise ServingError(
+                            Code.NOT_FOUND,
+                            f"No versions of servable {model.name} in {model.base_path} that its "
+                            "policy asks for",
+                        )
+            config = self._configure(models, folders)
+        if wait:
+            self._wait(new, config)
 
     def every(self, seconds: float, do: Callable[[], None], name: str) -> None:
         """Has a thread do something again and again, whatever fails, until `close`."""
@@ -251,15 +269,25 @@ class Manager:
 
     def _configure(
         self, models: model_server_config_pb2.ModelConfigList, folders: dict[str, Path]
-    ) -> None:
-        with self._polling:
-            with self._changed:
-                self._labels = self._checked_labels(models)
-                self._models.CopyFrom(models)
-                self._folders = folders
-                for name in self._versions.keys() - folders.keys():
-                    self._want(name, {})
-            self._look()
+    ) -> model_server_config_pb2.ModelConfigList:
+        """Takes a config, and returns it as it is now kept."""
+        config = model_server_config_pb2.ModelConfigList()
+        config.CopyFrom(models)
+        with self._changed:
+            self._labels = self._checked_labels(config)
+            self._models, self._folders = config, folders
+            self._answered &= folders.keys()
+            removed = [name for name in self._versions if name not in folders]
+            for name in removed:
+                self._want(name, {})
+                self._complaints.pop(name, None)
+            for name in removed[:-_MOST_ENDED]:
+                if all(version.state == _END for version in self._versions[name].values()):
+                    for version in self._versions.pop(name).values():
+                        forget(version.folder)
+            self._changed.notify_all()
+        self._look()
+        return config
 
     def _checked_labels(
         self, models: model_server_config_pb2.ModelConfigList
@@ -276,37 +304,33 @@ class Manager:
                     )
         return {model.name: dict(model.version_labels) for model in models.config}
 
-    def _wait(self, names: set[str]) -> None:
+    def _wait(self, names: set[str], config: model_server_config_pb2.ModelConfigList) -> None:
         """Until each of these models has a version that answers, or none that can be loaded.
 
         Whoever starts the server is told of the first failure: another folder may stay empty.
         """
 
-        def failures() -> dict[str, list[Version]]:
-            silent = [name for name in sorted(names) if not self._answers(name)]
-            return {name: failed for name in silent if (failed := self._failures(name))}
+        def silent() -> list[str]:
+            return [name for name in sorted(names) if not self._answers(name)]
 
         def settled() -> bool:
-            failed = failures()
+            given_up = [self._given_up(name) for name in silent()]
             return (
                 self._stopped.is_set()
-                or (bool(failed) and not self._started)
-                or all(name in failed or self._answers(name) for name in names)
+                or self._models is not config
+                or (any(given_up) and not self._started)
+                or all(given_up)
             )
 
         with self._changed:
             self._changed.wait_for(settled)
-            failed = failures()
-        if self._stopped.is_set():
-            raise ServingError(Code.UNAVAILABLE, "The server is ending")
-        reasons = "".join(
-            f"{{{{name: {version.name} version: {version.number}}} due to error: "
-            f"{version.error.code.name}: {version.error.message}}}, "
-            for versions in failed.values()
-            for version in versions
-            if version.error
-        )
-        if reasons:
+            if self._stopped.is_set():
+                raise ServingError(Code.UNAVAILABLE, "The server is ending")
+            if silent() and self._models is not config:
+                raise ServingError(Code.ABORTED, "A newer configuration has replaced this one")
+            failed = [name for name in silent() if self._given_up(name)]
+            reasons = "".join(map(self._reasons, failed))
+        if failed:
             raise ServingError(
                 Code.UNKNOWN, f"{len(failed)} model(s) did not become available: {{{reasons}}}"
             )
@@ -315,10 +339,28 @@ class Manager:
         """Whether the model has a version that answers."""
         return any(version.state == AVAILABLE for version in self._versions.get(name, {}).values())
 
-    def _failures(self, name: str) -> list[Version]:
-        """The model's wanted versions, if each of them was given up; else none."""
-        wanted = [version for version in self._versions.get(name, {}).values() if version.wanted]
-        return wanted if all(version.error for version in wanted) else []
+    def _given_up(self, name: str) -> bool:
+        """Whether no version of the model is going to answer, unless its folder changes.
+
+        At the start, an empty folder is waited for to change.
+        """
+        wanted = self._wanted(name)
+        return all(version.error for version in wanted) and bool(wanted or self._started)
+
+    def _reasons(self, name: str) -> str:
+        """Why the model was given up, written as the stock server does."""
+        reasons = [
+            (f"{name} version: {version.number}", version.error)
+            for version in self._wanted(name)
+            if version.error
+        ] or [(name, ServingError(Code.NOT_FOUND, "its versions are gone"))]
+        return "".join(
+            f"{{{{name: {named}}} due to error: {error.code.name}: {error.message}}}, "
+            for named, error in reasons
+        )
+
+    def _wanted(self, name: str) -> list[Version]:
+        return [version for version in self._versions.get(name, {}).values() if version.wanted]
 
     def _number(self, spec: model_pb2.ModelSpec) -> int | None:
         choice = spec.WhichOneof("version_choice")
@@ -381,11 +423,13 @@ class Manager:
                 self._submit(new)
             else:
                 version.wanted = True
-        for number in versions.keys() - wanted.keys():
-            version = versions[number]
+        for number, version in list(versions.items()):  # `_end` forgets some
+            if number in wanted:
+                continue
             version.wanted = False
             if version.retry and version.state == _LOADING:
                 self._end(version)
+        self._changed.notify_all()
         self._settle(name)
 
     def _folder(self, name: str, number: int) -> Path:
@@ -393,11 +437,10 @@ class Manager:
 
     def _settle(self, name: str) -> None:
         """Lets go what isn't wanted, if something wanted answers, or nothing is wanted at all."""
-        versions = self._versions.get(name, {}).values()
-        wanted = [version for version in versions if version.wanted]
+        wanted = self._wanted(name)
         if wanted and not any(version.state == AVAILABLE for version in wanted):
             return
-        for version in versions:
+        for version in self._versions.get(name, {}).values():
             if not version.wanted and version.state == AVAILABLE:
                 self._drop(version)
 
@@ -434,6 +477,8 @@ class Manager:
         _log.info("%s %s: loaded in %.1f s", version.name, version.number, seconds)
         with self._changed:
             version.model, version.state = model, AVAILABLE
+            if version.wanted:
+                self._answered.add(version.name)
             self._settle(version.name)
             self._changed.notify_all()
 
@@ -455,10 +500,10 @@ class Manager:
             version.retry.cancel()
         version.state = _END
         version.error = error if version.wanted else None
-        versions = self._versions[version.name]
+        versions = self._versions.get(version.name, {})
         ended = sorted(n for n, v in versions.items() if v.state == _END and not v.wanted)
         for number in ended[:-_MOST_ENDED]:
-            del versions[number]
+            forget(versions.pop(number).folder)
         self._changed.notify_all()
 
     def _close(self, version: Version) -> None:

@@ -1,21 +1,48 @@
 """Counters and histograms under the stock server's names, as a page for Prometheus.
 
-    REQUESTS.add("reviews", "OK")
+    REQUESTS.add(model_label("reviews", served), "OK")
     page = prometheus_page()
 
 Prometheus' own client for Python can't write these: it ends the name of a counter with `_total`.
 """
 
 import threading
+from abc import ABC, abstractmethod
 from bisect import bisect_left
-from collections.abc import Collection
+from collections.abc import Container
 from itertools import accumulate
+from pathlib import Path
+from typing import Generic, TypeVar
 
-# Of a metric, sets of labels' values that are counted apart. Some are what clients send.
-_MOST_CELLS = 10_000
+# What stands for all names that clients make up.
+_OTHERS = "others"
+
+_Cell = TypeVar("_Cell")
 
 
-class Counter:
+class _Metric(ABC, Generic[_Cell]):
+    """What there is to know of each set of labels' values."""
+
+    def __init__(self, name: str, labels: tuple[str, ...]) -> None:
+        self._name, self._labels = name, labels
+        self._cells: dict[tuple[str, ...], _Cell] = {}
+        self._lock = threading.Lock()
+        _METRICS.append(self)
+
+    @abstractmethod
+    def lines(self) -> list[str]:
+        """The metric in Prometheus' text format."""
+
+    def forget(self, label: str, value: str) -> None:
+        """Drops what was counted under this value of a label, if the metric has such a label."""
+        if label in self._labels:
+            place = self._labels.index(label)
+            with self._lock:
+                for values in [values for values in self._cells if values[place] == value]:
+                    del self._cells[values]
+
+
+class Counter(_Metric[int]):
     """A count by labels.
 
     Args:
@@ -24,47 +51,39 @@ class Counter:
     """
 
     def __init__(self, name: str, *labels: str) -> None:
-        self._name, self._labels = name, labels
-        self._counts: dict[tuple[str, ...], int] = {}
-        self._lock = threading.Lock()
-        _METRICS.append(self)
+        super().__init__(name, labels)
 
     def add(self, *values: str, count: int = 1) -> None:
         """Counts on, under these values of the labels."""
         with self._lock:
-            values = _bounded(values, self._counts)
-            self._counts[values] = self._counts.get(values, 0) + count
+            self._cells[values] = self._cells.get(values, 0) + count
 
     def lines(self) -> list[str]:
         """The metric in Prometheus' text format."""
         with self._lock:
-            counts = sorted(self._counts.items())
+            counts = sorted(self._cells.items())
         lines = [f"{self._name}{{{_pairs(self._labels, v)}}} {count}" for v, count in counts]
         return [f"# TYPE {self._name} counter", *lines] if lines else []
 
 
-class Histogram:
+class Histogram(_Metric[tuple[list[int], list[float]]]):
     """How often values fell into buckets, by labels.
 
     Args:
         name: As Prometheus has it.
         labels: The labels' names.
-        buckets: The first limit, the factor from one to the next, and their number; the last
-            bucket has no limit.
+        buckets: The first limit, the factor from one to the next, and the number of limits, as
+            TensorFlow's `Exponential` has them. One more bucket is for what is beyond the last.
     """
 
     def __init__(self, name: str, *labels: str, buckets: tuple[float, float, int]) -> None:
-        self._name, self._labels = name, labels
+        super().__init__(name, labels)
         first, factor, count = buckets
-        self._limits = [first * factor**power for power in range(count - 1)]
-        self._cells: dict[tuple[str, ...], tuple[list[int], list[float]]] = {}
-        self._lock = threading.Lock()
-        _METRICS.append(self)
+        self._limits = [first * factor**power for power in range(count)]
 
     def observe(self, value: float, *values: str) -> None:
         """Counts a value, under these values of the labels."""
         with self._lock:
-            values = _bounded(values, self._cells)
             if values not in self._cells:
                 self._cells[values] = ([0] * (len(self._limits) + 1), [0.0])
             counts, total = self._cells[values]
@@ -95,11 +114,15 @@ def prometheus_page() -> str:
     return "\n".join(line for metric in _METRICS for line in metric.lines()) + "\n"
 
 
-def _bounded(values: tuple[str, ...], cells: Collection[tuple[str, ...]]) -> tuple[str, ...]:
-    """The values, or, where there are too many already, what stands for all others."""
-    if values in cells or len(cells) < _MOST_CELLS:
-        return values
-    return ("others",) * len(values)
+def model_label(name: str, served: Container[str]) -> str:
+    """What a request for this model is counted under: names that clients make up are one."""
+    return name if name in served else _OTHERS
+
+
+def forget(folder: Path) -> None:
+    """Drops what was counted of loading the version in this folder: it is gone for good."""
+    for metric in _METRICS:
+        metric.forget("model_path", str(folder))
 
 
 def _pairs(labels: tuple[str, ...], values: tuple[str, ...]) -> str:
@@ -109,8 +132,8 @@ def _pairs(labels: tuple[str, ...], values: tuple[str, ...]) -> str:
     )
 
 
-_METRICS: list[Counter | Histogram] = []
-_MICROSECONDS = (10, 1.8, 33)  # to about twenty minutes
+_METRICS: list[_Metric] = []
+_MICROSECONDS = (10, 1.8, 33)  # to about twenty-five minutes
 
 REQUESTS = Counter(":tensorflow:serving:request_count", "model_name", "status")
 REQUEST_LATENCY = Histogram(
@@ -122,7 +145,7 @@ RUNTIME_LATENCY = Histogram(
     ":tensorflow:serving:runtime_latency", "model_name", "API", "runtime", buckets=_MICROSECONDS
 )
 EXAMPLE_COUNTS = Histogram(
-    ":tensorflow:serving:request_example_counts", "model", buckets=(1, 2, 16)
+    ":tensorflow:serving:request_example_counts", "model", buckets=(1, 2, 15)
 )
 EXAMPLE_TOTAL = Counter(":tensorflow:serving:request_example_count_total", "model")
 QUEUING_LATENCY = Histogram(
@@ -133,7 +156,7 @@ QUEUING_LATENCY = Histogram(
 BATCH_SIZE = Histogram(
     ":tensorflow:serving:batching_session:processed_batch_size",
     "thread_pool_name",
-    buckets=(1, 2, 16),
+    buckets=(1, 2, 15),
 )
 LOAD_ATTEMPTS = Counter(":tensorflow:cc:saved_model:load_attempt_count", "model_path", "status")
 LOAD_LATENCY = Counter(":tensorflow:cc:saved_model:load_latency", "model_path")

@@ -6,14 +6,17 @@ Importable without TensorFlow, so that help and mistakes are answered at once.
 import argparse
 import difflib
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
 import docstring_parser
 
 from tasks.engine.errors import UsageError
+from tasks.engine.stock_ops import STOCK_SERVER
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,8 @@ class Options:
                 f"{what} of --model_base_path and --model_config_file; give one, such as "
                 "--model_name reviews --model_base_path saved_models/reviews"
             )
+        if self.port == 0:
+            raise UsageError("--port 0: gRPC can't be switched off here; give it a port")
         for name, port in (("port", self.port), ("rest_api_port", self.rest_api_port)):
             lowest = 1 if name == "port" else 0
             if not lowest <= port <= 65535:
@@ -132,6 +137,11 @@ class Options:
             raise UsageError("--model_name is empty; give the name that requests have in their URL")
         if self.batching_parameters_file and not self.enable_batching:
             raise UsageError("--batching_parameters_file without --enable_batching; add it")
+        if self.file_system_poll_wait_seconds < 0:
+            raise UsageError(
+                f"--file_system_poll_wait_seconds {self.file_system_poll_wait_seconds:g}: never to "
+                "look can't be had here; give 0 for one look"
+            )
         for name in ("num_load_threads", "num_request_iterations_for_warmup"):
             _require(name, getattr(self, name), 1)
         _require("rest_api_max_request_bytes", self.rest_api_max_request_bytes, 1)
@@ -172,22 +182,32 @@ class Options:
             name, separator, value = argument.partition("=")
             if not separator:
                 raise UsageError(f"--grpc_channel_arguments {argument}: give NAME=VALUE")
-            number = value.lstrip("-").isdigit()
+            # Beyond 32 bits it is text, as in the stock server.
+            number = re.fullmatch(r"-?[0-9]{1,10}", value) and -(2**31) <= int(value) < 2**31
             arguments.append((name, int(value) if number else value))
         return arguments
 
 
-# Flags of the stock server that change nothing here: what they tune does not exist.
+# Flags of the stock server that change nothing here: what they tune isn't there, or is always on.
 _WITHOUT_EFFECT = (
     "flush_filesystem_caches", "num_unload_threads", "grpc_max_threads",
     "remove_unused_fields_from_bundle_metagraph", "xla_cpu_compilation_enabled",
-    "enable_profiler", "use_alts_credentials",
+    "xla_gpu_compilation_enabled", "enable_profiler", "num_tflite_pools",
+    "num_tflite_interpreters_per_pool", "skip_initialize_tpu", "enable_grpc_healthcheck_service",
 )  # fmt: skip
-# And such as can't be had here; whoever gives one must know.
-_REFUSED = (
-    "ssl_config_file", "platform_config_file", "prefer_tflite_model",
-    "thread_pool_factory_config_file",
-)  # fmt: skip
+# And such as can't be had here, with what to do instead; whoever gives one must know.
+_STOCK = "serve with the stock server for it"
+_REFUSED = {
+    "ssl_config_file": "put a proxy with TLS before it",
+    "use_alts_credentials": "put a proxy with TLS before it",
+    "platform_config_file": _STOCK,
+    "thread_pool_factory_config_file": _STOCK,
+    "tensorflow_session_config_file": "give --tensorflow_session_parallelism and its siblings",
+    "enable_per_model_batching_parameters": "--batching_parameters_file holds for all models",
+    "enable_serialization_as_tensor_content": "answers have their values in typed fields",
+    "prefer_tflite_model": _STOCK,
+    "mixed_precision": "export the model in the precision that it is to compute in",
+}
 
 
 def parse(arguments: Sequence[str]) -> Options:
@@ -195,6 +215,7 @@ def parse(arguments: Sequence[str]) -> Options:
 
     Raises:
         UsageError: a flag that there isn't, or a value that it can't have.
+        SystemExit: --help or --version was given, and answered.
     """
     parser = _Parser(
         prog="python -m tasks.serve",
@@ -212,20 +233,31 @@ def parse(arguments: Sequence[str]) -> Options:
         parameter.arg_name: " ".join((parameter.description or "").split()).replace("%", "%%")
         for parameter in docstring_parser.parse_from_object(Options).params
     }
+    switch: dict[str, Any] = {
+        "type": _boolean,
+        "nargs": "?",
+        "const": True,
+        "metavar": "true|false",
+    }
     for field in fields(Options):
         kind: Any = field.type
         options: dict[str, Any] = {"default": field.default, "help": helps[field.name]}
         if kind is bool:
-            options |= {"type": _boolean, "nargs": "?", "const": True, "metavar": "true|false"}
+            options |= switch
         else:
             options |= {"type": kind, "metavar": {int: "N", float: "X", str: "TEXT"}[kind]}
         parser.add_argument(f"--{field.name}", **options)
+    parser.add_argument("--version", default=False, help="Print versions, and end.", **switch)
     for name in (*_WITHOUT_EFFECT, *_REFUSED):
         parser.add_argument(f"--{name}", nargs="?", const="true", help=argparse.SUPPRESS)
     given = vars(parser.parse_args(list(arguments)))
-    for name in _REFUSED:
+    if given.pop("version"):
+        print(f"TensorFlow ModelServer: {STOCK_SERVER}, as {parser.prog} answers")
+        print(f"TensorFlow Library: {version('tensorflow')}")
+        raise SystemExit(0)
+    for name, instead in _REFUSED.items():
         if given.pop(name) not in (None, "", "false", "0"):
-            raise UsageError(f"--{name} can't be had here; serve with the stock server for it")
+            raise UsageError(f"--{name} can't be had here; {instead}")
     return Options(**{name: v for name, v in given.items() if name not in _WITHOUT_EFFECT})
 
 

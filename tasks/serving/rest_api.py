@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import re
 import time
 import zlib
@@ -25,12 +26,11 @@ from tensorflow_serving.apis import (
 )
 
 from tasks.serving import json_answers, json_requests
-from tasks.serving.errors import Code, ServingError, http_status
+from tasks.serving.errors import Code, ServingError, http_status, invalid_argument
 from tasks.serving.manager import State
-from tasks.serving.metrics import REQUEST_LATENCY, REQUESTS, prometheus_page
+from tasks.serving.metrics import REQUEST_LATENCY, REQUESTS, model_label, prometheus_page
 from tasks.serving.options import Options
-from tasks.serving.service import Service, model_of
-from tasks.serving.tensors import as_array
+from tasks.serving.service import Service, beside, model_of, values_of
 
 _log = logging.getLogger("tasks.serving")
 
@@ -45,8 +45,6 @@ _GET = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 
-# Longer bodies are parsed beside the loop, which has others' requests to look after.
-_LONG = 64 * 1024
 _CORS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "POST, GET",
@@ -85,7 +83,8 @@ class RestApi:
         ]
         if metrics_path:
             routes.append(Route(metrics_path, self._metrics))
-        self._others = Starlette(routes=routes)
+        not_found = dict.fromkeys((404, 405), _not_found)
+        self._others = Starlette(routes=routes, exception_handlers=not_found)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["raw_path"][:4].lower() == b"/v1/":
@@ -95,6 +94,8 @@ class RestApi:
             await response(scope, receive, send)
         elif scope["type"] == "http":
             await self._others(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close"})
 
     # TensorFlow Serving's paths
 
@@ -106,7 +107,7 @@ class RestApi:
                 return Response()
             path = _path(request.scope)
             matched = {"GET": _GET, "POST": _POST}.get(request.method, _NOTHING).fullmatch(path)
-            malformed = _invalid(f"Malformed request: {request.method} {path}")
+            malformed = invalid_argument(f"Malformed request: {request.method} {path}")
             if matched is None:
                 raise malformed
             parts = matched.groupdict()
@@ -115,15 +116,14 @@ class RestApi:
             if method:
                 if method != method.lower():  # the only word that minds case
                     raise malformed
-                body = await self._body(request)
-                timeout = (self._options.rest_api_timeout_in_ms or 1e12) / 1e3
-                content = await asyncio.wait_for(
-                    self._infer(method, spec, body, start + timeout), timeout
-                )
-                REQUESTS.add(name, "OK")
+                timeout = (self._options.rest_api_timeout_in_ms or math.inf) / 1e3
+                async with asyncio.timeout(timeout):
+                    body = await self._body(request)
+                    content = await self._infer(method, spec, body, start + timeout)
+                self._count(name, "OK")
                 REQUEST_LATENCY.observe((time.monotonic() - start) * 1e6, name, method, "REST")
             elif not spec.name:
-                raise _invalid("Missing model name in request.")
+                raise invalid_argument("Missing model name in request.")
             elif parts["metadata"] == "/metadata":
                 content = self._metadata(spec)
             else:
@@ -133,33 +133,40 @@ class RestApi:
             failure = error
         except TimeoutError:
             failure = ServingError(Code.DEADLINE_EXCEEDED, "Timed out waiting for notification")
-        except _TooLong as error:
-            return _error(str(error), 413)
         except ClientDisconnect:
-            return Response(status_code=499)
+            failure = ServingError(Code.CANCELLED, "The client went away")
         except Exception:
             _log.exception("a request failed")
             failure = ServingError(Code.INTERNAL, "The server failed; its log says how")
         if method:
-            REQUESTS.add(name, failure.code.name)
-        return _error(failure.message, http_status(failure.code))
+            self._count(name, failure.code.name)
+        too_long = isinstance(failure, _TooLong)
+        response = _error(failure.message, 413 if too_long else http_status(failure.code))
+        if failure.code is Code.DEADLINE_EXCEEDED:  # who sends a byte a minute would go on
+            response.headers["Connection"] = "close"
+        return response
+
+    def _count(self, model: str, status: str) -> None:
+        REQUESTS.add(model_label(model, self._service.manager.names()), status)
 
     async def _infer(
         self, method: str, spec: model_pb2.ModelSpec, body: bytes, deadline: float
     ) -> bytes:
         if method == "predict":
             return await self._predict(spec, body, deadline)
-        parsed = await _beside(len(body), json_requests.parse_examples, body)
+        parsed = await beside(len(body), json_requests.parse_examples, body)
         spec.signature_name = parsed.signature_name
         if method == "classify":
             request = classification_pb2.ClassificationRequest(model_spec=spec)
             _fill_examples(request.input, parsed)
-            response = await self._service.classify(request, deadline)
-            return json_answers.classifications_json(response.result)
+            result = (await self._service.classify(request, deadline)).result
+            size = 16 * sum(len(example.classes) for example in result.classifications)
+            return await beside(size, json_answers.classifications_json, result)
         request = regression_pb2.RegressionRequest(model_spec=spec)
         _fill_examples(request.input, parsed)
-        response = await self._service.regress(request, deadline)
-        return json_answers.regressions_json(response.result)
+        result = (await self._service.regress(request, deadline)).result
+        size = 16 * len(result.regressions)
+        return await beside(size, json_answers.regressions_json, result)
 
     async def _predict(self, spec: model_pb2.ModelSpec, body: bytes, deadline: float) -> bytes:
         manager = self._service.manager
@@ -175,23 +182,22 @@ class RestApi:
                 raise missing or AssertionError
             signature = model_of(version).signatures.get(signature_name)
             if signature is None:
-                raise _invalid(
+                raise invalid_argument(
                     f'Serving signature name: "{signature_name}" not found in signature def'
                 )
             return signature.inputs
 
         try:
-            parsed = await _beside(len(body), json_requests.parse_predict, body, inputs_of)
+            parsed = await beside(len(body), json_requests.parse_predict, body, inputs_of)
             assert version is not None
             outputs = await self._service.predict_arrays(
-                version, parsed.signature_name, parsed.inputs, (), deadline
+                version, parsed.signature_name, parsed.inputs, deadline
             )
         finally:
             if version is not None:
                 manager.release(version)
-        outputs = {alias: as_array(value) for alias, value in outputs.items()}
-        size = sum(array.size for array in outputs.values())
-        return await _beside(16 * size, json_answers.predictions_json, outputs, parsed.row_format)
+        size = 16 * values_of(outputs)
+        return await beside(size, json_answers.predictions_json, outputs, parsed.row_format)
 
     def _status(self, spec: model_pb2.ModelSpec) -> bytes:
         request = get_model_status_pb2.GetModelStatusRequest(model_spec=spec)
@@ -216,28 +222,19 @@ class RestApi:
         """The request's body, unpacked.
 
         Raises:
-            ServingError: it is not what its header says.
-            _TooLong: it is longer than the server takes.
+            ServingError: it is longer than the server takes, or not what its header says.
         """
         limit = self._options.rest_api_max_request_bytes
         # The stock server takes any other encoding for none, too.
         packed = "gzip" in request.headers.get("content-encoding", "").lower()
-        # 32 + 15: a gzip or zlib header, whichever is there, and the largest window.
-        unpacker = zlib.decompressobj(32 + zlib.MAX_WBITS) if packed else None
         chunks, size = [], 0
         async for chunk in request.stream():
-            if unpacker is not None:
-                try:
-                    chunk = unpacker.decompress(chunk, limit - size + 1)
-                except zlib.error:
-                    raise _invalid("The body is not gzip, as Content-Encoding says") from None
             size += len(chunk)
             if size > limit:
-                raise _TooLong(f"The body is longer than the {limit} bytes that are allowed")
+                raise _TooLong(limit)
             chunks.append(chunk)
-        if unpacker is not None and not unpacker.eof and size:
-            raise _invalid("The gzip body is cut off")
-        return b"".join(chunks)
+        body = b"".join(chunks)
+        return await asyncio.to_thread(_unpacked, body, limit) if packed else body
 
     # Our own
 
@@ -277,8 +274,30 @@ class RestApi:
         return PlainTextResponse(prometheus_page(), media_type="text/plain; version=0.0.4")
 
 
-class _TooLong(Exception):
-    pass
+class _TooLong(ServingError):
+    def __init__(self, limit: int) -> None:
+        message = f"The body is longer than the {limit} bytes that are allowed"
+        super().__init__(Code.RESOURCE_EXHAUSTED, message)
+
+
+def _unpacked(body: bytes, limit: int) -> bytes:
+    """A gzip or zlib body's content.
+
+    Raises:
+        ServingError: it is neither, is cut off or goes on after its end, or unpacks to too much.
+    """
+    unpacker = zlib.decompressobj(32 + zlib.MAX_WBITS)  # 32: either header
+    try:
+        content = unpacker.decompress(body, limit + 1)
+    except zlib.error:
+        raise invalid_argument("The body is not gzip, as Content-Encoding says") from None
+    if len(content) > limit:
+        raise _TooLong(limit)
+    if body and not unpacker.eof:
+        raise invalid_argument("The gzip body is cut off")
+    if unpacker.unused_data:
+        raise invalid_argument("The gzip body goes on after its end")
+    return content
 
 
 _NOTHING = re.compile(r"(?!)")
@@ -296,7 +315,7 @@ def _spec(parts: dict[str, str | None]) -> model_pb2.ModelSpec:
     if parts["version"]:
         number = int(parts["version"][:20])
         if len(parts["version"]) > 19 or number >= 2**63:
-            raise _invalid(f"Failed to convert version: {parts['version']} to numeric.")
+            raise invalid_argument(f"Failed to convert version: {parts['version']} to numeric.")
         spec.version.value = number
     elif parts["label"]:
         spec.version_label = _decoded(parts["label"])
@@ -315,13 +334,6 @@ def _fill_examples(target: Any, parsed: json_requests.ExamplesBody) -> None:
         target.example_list_with_context.examples.extend(parsed.examples)
 
 
-async def _beside(size: int, function: Any, *arguments: Any) -> Any:
-    """What the function gives: called at once if there's little to do, else in another thread."""
-    if size <= _LONG:
-        return function(*arguments)
-    return await asyncio.get_running_loop().run_in_executor(None, function, *arguments)
-
-
 def _json(message: Message) -> str:
     """A message as the stock server prints it: its fields' own names, defaults included."""
     return json_format.MessageToJson(
@@ -332,9 +344,9 @@ def _json(message: Message) -> str:
     )
 
 
+def _not_found(request: Request, error: Exception) -> Response:
+    return _error("Not found", 404)
+
+
 def _error(message: str, status: int) -> Response:
     return Response(json_answers.error_json(message), status, media_type="application/json")
-
-
-def _invalid(message: str) -> ServingError:
-    return ServingError(Code.INVALID_ARGUMENT, message)

@@ -79,7 +79,7 @@ async def serve(
                 raise UsageError(error.message) from None
             if options.model_config_file and options.model_config_file_poll_wait_seconds:
                 _reread(options, manager, models)
-            await _tell_ready(options, listening)
+            _tell_ready(options, listening)
             when_ready()
             await ended
     finally:
@@ -92,8 +92,8 @@ async def serve(
     return ended.result()
 
 
-async def _tell_ready(options: Options, listening: "_Listening") -> None:
-    await listening.grpc.set_ready(True)
+def _tell_ready(options: Options, listening: "_Listening") -> None:
+    listening.grpc.set_ready(True)
     rest = f", REST and playground at http://{_host(options)}:{options.rest_api_port}/"
     _log.info(
         "ready: gRPC at %s:%d%s", _host(options), options.port, rest * bool(options.rest_api_port)
@@ -147,9 +147,13 @@ class _Listening:
         self._serving = asyncio.create_task(self._http.serve([listener]))
 
     async def stop(self) -> None:
-        """Takes nothing new, and waits for what is under way."""
+        """Tells that it isn't ready, takes nothing new, and waits for what is under way.
+
+        The one follows the other at once: whoever sends requests must know before SIGTERM that the
+        server ends. That is what the `preStop` sleep of `deploy/kubernetes.yaml` is for.
+        """
         self._rest.draining = True
-        await self.grpc.set_ready(False)
+        self.grpc.set_ready(False)
         self._http.should_exit = True
         await self.grpc.stop(self._options.drain_seconds)
         if self._serving:
@@ -164,7 +168,7 @@ class _Uvicorn(uvicorn.Server):
         yield
 
 
-def _loader(options: Options):  # type: ignore[no-untyped-def]
+def _loader(options: Options) -> Callable[[str, int, Path], Model]:
     """How a version is loaded and warmed up."""
     parallelism = options.tensorflow_session_parallelism
     session = config_pb2.ConfigProto(
@@ -176,22 +180,29 @@ def _loader(options: Options):  # type: ignore[no-untyped-def]
     tags = options.saved_model_tags.split(",")
 
     def load(name: str, number: int, folder: Path) -> Model:
-        start = time.monotonic()
         try:
-            model = Model(folder, tags, session)
+            model = loaded(folder)
+            if options.enable_model_warmup:
+                try:
+                    warm_up(model, folder, options.num_request_iterations_for_warmup)
+                except Exception:
+                    model.close()
+                    raise
+            return model
         except ServingError as error:
-            LOAD_ATTEMPTS.add(str(folder), "fail")
             # Clients read it in the model's status: they need not know where folders are.
             message = error.message.replace(str(folder), f"{name}/{number}")
             raise ServingError(error.code, message) from None
+
+    def loaded(folder: Path) -> Model:
+        start = time.monotonic()
+        try:
+            model = Model(folder, tags, session)
+        except ServingError:
+            LOAD_ATTEMPTS.add(str(folder), "fail")
+            raise
         LOAD_ATTEMPTS.add(str(folder), "success")
         LOAD_LATENCY.add(str(folder), count=round((time.monotonic() - start) * 1e6))
-        if options.enable_model_warmup:
-            try:
-                warm_up(model, folder, options.num_request_iterations_for_warmup)
-            except Exception:
-                model.close()
-                raise
         return model
 
     return load
@@ -203,7 +214,8 @@ def _reread(
     """Reads the models' file again and again, and serves what it says by then.
 
     An edit that can't be taken is tried again at each reading, as the stock server does: a label
-    may be for a version that is still being loaded.
+    may be for a version that is still being loaded. The next one need not wait until the models of
+    this one have loaded.
     """
     complaint = ""
 
@@ -212,7 +224,7 @@ def _reread(
         try:
             models = configs.read_models(options)
             if models != served:
-                manager.reload(models)
+                manager.reload(models, wait=False)
                 _log.info("%s: read again", options.model_config_file)
             served, complaint = models, ""
         except (UsageError, ServingError) as error:

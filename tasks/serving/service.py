@@ -7,12 +7,11 @@ other requests, and makes the answer. What goes wrong is a `ServingError`.
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
 from google.protobuf import any_pb2
 from tensorflow_serving.apis import (
     classification_pb2,
@@ -27,13 +26,29 @@ from tensorflow_serving.apis import (
 
 from tasks.serving import signatures as sig
 from tasks.serving.batching import Batcher
-from tasks.serving.errors import Code, ServingError
+from tasks.serving.errors import invalid_argument
 from tasks.serving.manager import Manager, Version
 from tasks.serving.metrics import EXAMPLE_COUNTS, EXAMPLE_TOTAL, RUNTIME_LATENCY
 from tasks.serving.model import Model
-from tasks.serving.tensors import to_proto
+from tasks.serving.tensors import Arrays, to_proto, values_in
 
-Arrays = dict[str, np.ndarray]
+_T = TypeVar("_T")
+
+# What takes about as long as reading so many bytes of JSON leaves the loop to others' requests.
+_LONG = 4096
+
+
+async def beside(size: int, function: Callable[..., _T], *arguments: object) -> _T:
+    """What the function gives: called at once if there's little to do, else in another thread.
+
+    Args:
+        size: How much there is, in bytes of JSON or values of tensors.
+        function: What does it.
+        arguments: The function's.
+    """
+    if size <= _LONG:
+        return function(*arguments)
+    return await asyncio.get_running_loop().run_in_executor(None, function, *arguments)
 
 
 class Service:
@@ -57,7 +72,8 @@ class Service:
         self._batcher = batcher
         self._check_methods = check_methods
         self._threads = ThreadPoolExecutor(threads or 4 * (os.cpu_count() or 1), "run")
-        self._reloads = ThreadPoolExecutor(1, "reload")  # one waits for the other anyway
+        # One waits for its models until a newer configuration takes its place.
+        self._reloads = ThreadPoolExecutor(2, "reload")
 
     async def predict(
         self, request: predict_pb2.PredictRequest, deadline: float
@@ -65,26 +81,32 @@ class Service:
         """Predict. `deadline` is a time of `time.monotonic`."""
         spec = request.model_spec
         with self.manager.use(spec) as version:
-            outputs = await self.predict_arrays(
-                version, spec.signature_name, request.inputs, request.output_filter, deadline
+            call = await beside(
+                max(map(values_in, request.inputs.values()), default=0),
+                sig.predict_call,
+                model_of(version).signatures,
+                spec.signature_name,
+                request.inputs,
+                request.output_filter,
+                self._check_methods,
             )
+            outputs = await self._run(version, "Predict", call, deadline)
         response = predict_pb2.PredictResponse()
-        _fill_spec(response.model_spec, spec, version, spec.signature_name or sig.DEFAULT)
-        for alias, array in outputs.items():
-            to_proto(array, response.outputs[alias])
+        _fill_spec(response.model_spec, spec, version, call.signature)
+        await beside(values_of(outputs), _fill_outputs, response, outputs)
         return response
 
     async def predict_arrays(
         self,
         version: Version,
         signature_name: str,
-        inputs: Mapping[str, object],
-        output_filter: Sequence[str],
+        inputs: Arrays,
         deadline: float,
     ) -> Arrays:
-        """What a version answers to Predict, by output; `inputs` are `TensorProto`s or arrays."""
+        """What a version answers to Predict, by output."""
+        signatures = model_of(version).signatures
         call = sig.predict_call(
-            model_of(version).signatures, signature_name, inputs, output_filter, self._check_methods
+            signatures, signature_name, inputs, check_method=self._check_methods
         )
         return await self._run(version, "Predict", call, deadline)
 
@@ -95,9 +117,8 @@ class Service:
         version, call, outputs = await self._examples(
             "Classify", sig.classify_call, request, deadline
         )
-        response = classification_pb2.ClassificationResponse(
-            result=sig.classifications(outputs, call.rows)
-        )
+        result = await beside(16 * values_of(outputs), sig.classifications, outputs, call.rows)
+        response = classification_pb2.ClassificationResponse(result=result)
         _fill_spec(response.model_spec, request.model_spec, version, call.signature)
         return response
 
@@ -108,7 +129,8 @@ class Service:
         version, call, outputs = await self._examples(
             "Regress", sig.regress_call, request, deadline
         )
-        response = regression_pb2.RegressionResponse(result=sig.regressions(outputs, call.rows))
+        result = await beside(16 * call.rows, sig.regressions, outputs, call.rows)
+        response = regression_pb2.RegressionResponse(result=result)
         _fill_spec(response.model_spec, request.model_spec, version, call.signature)
         return response
 
@@ -118,8 +140,12 @@ class Service:
         """MultiInference: Classify and Regress with several signatures in one run."""
         first = request.tasks[0].model_spec if request.tasks else model_pb2.ModelSpec()
         with self.manager.use(first) as version:
-            calls = sig.multi_inference_calls(
-                model_of(version).signatures, request, self._check_methods
+            calls = await beside(
+                16 * sig.examples_in(request.input),
+                sig.multi_inference_calls,
+                model_of(version).signatures,
+                request,
+                self._check_methods,
             )
             tensors = sorted({tensor for call in calls for tensor in call.fetches.values()})
             together = replace(calls[0], fetches={tensor: tensor for tensor in tensors})
@@ -128,7 +154,8 @@ class Service:
         response = inference_pb2.MultiInferenceResponse()
         for task, call in zip(request.tasks, calls, strict=True):
             outputs = {alias: fetched[tensor] for alias, tensor in call.fetches.items()}
-            result = sig.multi_inference_result(task, outputs, call.rows)
+            size = 16 * values_of(outputs)
+            result = await beside(size, sig.multi_inference_result, task, outputs, call.rows)
             _fill_spec(result.model_spec, task.model_spec, version, call.signature)
             response.results.append(result)
         return response
@@ -138,12 +165,14 @@ class Service:
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
         """GetModelMetadata: the signatures."""
         if not request.HasField("model_spec"):
-            raise _invalid("Missing ModelSpec")
+            raise invalid_argument("Missing ModelSpec")
         if not request.metadata_field:
-            raise _invalid("GetModelMetadataRequest must specify at least one metadata_field")
+            raise invalid_argument(
+                "GetModelMetadataRequest must specify at least one metadata_field"
+            )
         for name in request.metadata_field:
             if name != "signature_def":
-                raise _invalid(f"Metadata field {name} is not supported")
+                raise invalid_argument(f"Metadata field {name} is not supported")
         with self.manager.use(request.model_spec) as version:
             signatures = get_model_metadata_pb2.SignatureDefMap()
             for name, signature in model_of(version).signatures.items():
@@ -160,7 +189,7 @@ class Service:
     ) -> get_model_status_pb2.GetModelStatusResponse:
         """GetModelStatus: each version's state."""
         if not request.HasField("model_spec"):
-            raise _invalid("Missing ModelSpec")
+            raise invalid_argument("Missing ModelSpec")
         response = get_model_status_pb2.GetModelStatusResponse()
         for version in self.manager.statuses(request.model_spec):
             status = response.model_version_status.add(version=version.number, state=version.state)
@@ -174,7 +203,7 @@ class Service:
     ) -> model_management_pb2.ReloadConfigResponse:
         """HandleReloadConfigRequest: other models, or other versions and labels of them."""
         if request.config.WhichOneof("config") != "model_config_list":
-            raise _invalid(
+            raise invalid_argument(
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. Only "
                 "ModelConfigList is currently supported"
             )
@@ -191,7 +220,9 @@ class Service:
         """Runs a Classify or Regress request."""
         spec = request.model_spec
         with self.manager.use(spec) as version:
-            call = make(
+            call = await beside(
+                16 * sig.examples_in(request.input),
+                make,
                 model_of(version).signatures,
                 spec.signature_name,
                 request.input,
@@ -201,7 +232,7 @@ class Service:
             return version, call, await self._run(version, api, call, deadline)
 
     async def _run(self, version: Version, api: str, call: sig.Call, deadline: float) -> Arrays:
-        """The outputs by their names in the answer."""
+        """The outputs by their names in the answer. Timed are queueing and the graph."""
         model = model_of(version)
         start = time.monotonic()
         if self._batcher is not None:
@@ -216,6 +247,15 @@ class Service:
 def model_of(version: Version) -> Model:
     assert version.model is not None, "a version in use is loaded"
     return version.model
+
+
+def values_of(arrays: Arrays) -> int:
+    return sum(array.size for array in arrays.values())
+
+
+def _fill_outputs(response: predict_pb2.PredictResponse, outputs: Arrays) -> None:
+    for alias, array in outputs.items():
+        to_proto(array, response.outputs[alias])
 
 
 def _count_examples(version: Version, call: sig.Call) -> None:
@@ -233,7 +273,3 @@ def _fill_spec(
     spec.version.value = version.number
     if signature_name:
         spec.signature_name = signature_name
-
-
-def _invalid(message: str) -> ServingError:
-    return ServingError(Code.INVALID_ARGUMENT, message)

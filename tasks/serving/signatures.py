@@ -21,8 +21,8 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from tasks.serving.errors import Code, ServingError
-from tasks.serving.tensors import to_array, type_name
+from tasks.serving.errors import Code, ServingError, invalid_argument
+from tasks.serving.tensors import Arrays, as_array, to_array, type_name
 
 DEFAULT = "serving_default"
 _CLASSIFY = "tensorflow/serving/classify"
@@ -30,7 +30,6 @@ _REGRESS = "tensorflow/serving/regress"
 _METHODS = ("tensorflow/serving/predict", _CLASSIFY, _REGRESS)
 
 Signatures = Mapping[str, SignatureDef]
-Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -53,9 +52,9 @@ class Call:
         """What to fetch, each once: two outputs may be one tensor."""
         return tuple(dict.fromkeys(self.fetches.values()))
 
-    def outputs(self, values: Sequence[np.ndarray]) -> Arrays:
+    def outputs(self, values: Sequence[object]) -> Arrays:
         """The outputs by name, of the values of `tensors`."""
-        fetched = dict(zip(self.tensors, values, strict=True))
+        fetched = dict(zip(self.tensors, map(as_array, values), strict=True))
         return {alias: fetched[tensor] for alias, tensor in self.fetches.items()}
 
 
@@ -94,7 +93,7 @@ def _predict_feeds(
     required, defaults = signature.inputs, signature.defaults
     if len(inputs) > len(required) or (len(inputs) < len(required) and not defaults):
         extra, missing = inputs.keys() - required.keys(), required.keys() - inputs.keys()
-        raise _invalid(
+        raise invalid_argument(
             f"input size does not match signature: {len(inputs)}!={len(required)} "
             f"len({_names(inputs)}) != len({_names(required)}). Sent extra: {_names(extra)}. "
             f"Missing but required: {_names(missing)}."
@@ -103,7 +102,7 @@ def _predict_feeds(
     for position, alias in enumerate(sorted(required)):
         info = required[alias]
         if alias not in inputs and alias not in defaults:
-            raise _invalid(
+            raise invalid_argument(
                 f"Signature input alias: {alias}(feed name: {info.name}) not found in request and "
                 "no default value provided. Inputs expected to be in the request "
                 f"{_names(inputs)}, or default input alias set: {','.join(sorted(defaults))}"
@@ -113,12 +112,12 @@ def _predict_feeds(
             try:
                 value = to_array(value)
             except ValueError:
-                raise _invalid(f"tensor parsing error: {alias}") from None
+                raise invalid_argument(f"tensor parsing error: {alias}") from None
         _check_type(position, value, info.dtype)
         feeds[info.name] = value
     used = inputs.keys() & required.keys()
     if len(used) != len(inputs):
-        raise _invalid(
+        raise invalid_argument(
             f"Inputs contains invalid name. Used request inputs: {','.join(sorted(used))}, request "
             f"input: {','.join(sorted(inputs))}"
         )
@@ -129,12 +128,12 @@ def _predict_fetches(signature: SignatureDef, output_filter: Sequence[str]) -> d
     fetches: dict[str, str] = {}
     for alias in output_filter:
         if alias not in signature.outputs:
-            raise _invalid(
+            raise invalid_argument(
                 f"output tensor alias not found in signature: {alias} Outputs expected to be in "
                 f"the set {_names(signature.outputs)}."
             )
         if alias in fetches:
-            raise _invalid(f"duplicate output tensor alias: {alias}")
+            raise invalid_argument(f"duplicate output tensor alias: {alias}")
         fetches[alias] = signature.outputs[alias].name
     return fetches or {alias: info.name for alias, info in sorted(signature.outputs.items())}
 
@@ -168,7 +167,7 @@ def regress_call(
 
 def _example_signature(signatures: Signatures, name: str) -> SignatureDef:
     if (name or DEFAULT) not in signatures:
-        raise _invalid(f"No signature was found with the name: {name or DEFAULT}")
+        raise invalid_argument(f"No signature was found with the name: {name or DEFAULT}")
     return signatures[name or DEFAULT]
 
 
@@ -177,6 +176,12 @@ def _example_call(
 ) -> Call:
     serialized = _serialized(examples)
     return Call(name or DEFAULT, {tensor: serialized}, fetches, len(serialized))
+
+
+def examples_in(request: input_pb2.Input) -> int:
+    """How many examples a request has."""
+    kinds = (request.example_list, request.example_list_with_context)
+    return sum(len(kind.examples) for kind in kinds)
 
 
 def _serialized(request: input_pb2.Input) -> np.ndarray:
@@ -189,7 +194,7 @@ def _serialized(request: input_pb2.Input) -> np.ndarray:
     else:
         examples = [e.SerializeToString() for e in request.example_list.examples]
     if not examples:
-        raise _invalid("Input is empty.")
+        raise invalid_argument("Input is empty.")
     return np.array([*examples, b""], object)[:-1]
 
 
@@ -197,9 +202,11 @@ def _classify_tensors(signature: SignatureDef, check_method: bool) -> tuple[str,
     """The input's tensor, and those of `classes` and `scores` as far as there are such."""
     _check_method(signature, _CLASSIFY, "classification", check_method)
     if len(signature.inputs) != 1:
-        raise _invalid("Expected one input Tensor.")
+        raise invalid_argument("Expected one input Tensor.")
     if len(signature.outputs) not in (1, 2):
-        raise _invalid(f"Expected one or two output Tensors, found {len(signature.outputs)}")
+        raise invalid_argument(
+            f"Expected one or two output Tensors, found {len(signature.outputs)}"
+        )
     if "inputs" not in signature.inputs:
         raise ServingError(
             Code.FAILED_PRECONDITION,
@@ -232,16 +239,20 @@ def classifications(
             continue
         output = outputs[alias]
         if output.ndim != 2:
-            raise _invalid(
+            raise invalid_argument(
                 "Expected Tensor shape: [batch_size num_classes] but got " + _shape(output)
             )
         if output.dtype.kind != dtype or (dtype == "f" and output.dtype != np.float32):
-            raise _invalid(f"Expected {alias} Tensor of DT_{name}. Got: {_data_type(output)}")
+            raise invalid_argument(
+                f"Expected {alias} Tensor of DT_{name}. Got: {_data_type(output)}"
+            )
         if len(output) != examples:
-            raise _invalid(f"Expected {alias} output batch size of {examples}. Got: {len(output)}")
+            raise invalid_argument(
+                f"Expected {alias} output batch size of {examples}. Got: {len(output)}"
+            )
     widths = [output.shape[1] for output in outputs.values()]
     if len(set(widths)) > 1:
-        raise _invalid(
+        raise invalid_argument(
             f"Tensors class and score should match in dim_size(1). Got {widths[0]} vs. {widths[1]}"
         )
     result = classification_pb2.ClassificationResult()
@@ -261,9 +272,9 @@ def _regress_tensors(signature: SignatureDef, check_method: bool) -> tuple[str, 
     """The input's tensor, and that of `outputs`."""
     _check_method(signature, _REGRESS, "regression", check_method)
     if len(signature.inputs) != 1:
-        raise _invalid("Expected one input Tensor.")
+        raise invalid_argument("Expected one input Tensor.")
     if len(signature.outputs) != 1:
-        raise _invalid("Expected one output Tensor.")
+        raise invalid_argument("Expected one output Tensor.")
     for way, tensors in (("inputs", signature.inputs), ("outputs", signature.outputs)):
         if way not in tensors:
             raise ServingError(
@@ -283,16 +294,16 @@ def regressions(
     """
     output = outputs["outputs"]
     if not (output.ndim == 1 or (output.ndim == 2 and output.shape[1] == 1)):
-        raise _invalid(
+        raise invalid_argument(
             "Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got "
             + _shape(output)
         )
     if len(output) != examples:
-        raise _invalid(
+        raise invalid_argument(
             f"Input batch size did not match output batch size: {examples} vs. {len(output)}"
         )
     if output.dtype != np.float32:
-        raise _invalid(f"Expected output Tensor of DT_FLOAT.  Got: {_data_type(output)}")
+        raise invalid_argument(f"Expected output Tensor of DT_FLOAT.  Got: {_data_type(output)}")
     values = output.ravel().tolist()
     return regression_pb2.RegressionResult(
         regressions=[regression_pb2.Regression(value=value) for value in values]
@@ -315,16 +326,16 @@ def multi_inference_calls(
     for task in request.tasks:
         spec = task.model_spec
         if not spec.name:
-            raise _invalid("Found ModelSpec with an empty model name.")
+            raise invalid_argument("Found ModelSpec with an empty model name.")
         if spec.name != request.tasks[0].model_spec.name:
-            raise _invalid(
+            raise invalid_argument(
                 "All ModelSpecs in a MultiInferenceRequest must access the same model name."
             )
         name = spec.signature_name or DEFAULT
         if name in calls:
-            raise _invalid(f"Duplicate evaluation of signature: {name}")
+            raise invalid_argument(f"Duplicate evaluation of signature: {name}")
         if name not in signatures:
-            raise _invalid(f"Requested signature not found in model graph: {name}")
+            raise invalid_argument(f"Requested signature not found in model graph: {name}")
         if task.method_name not in _EXAMPLE_TENSORS:
             raise ServingError(
                 Code.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}"
@@ -332,7 +343,7 @@ def multi_inference_calls(
         tensor, fetches = _EXAMPLE_TENSORS[task.method_name](signatures[name], check_method)
         tensors.add(tensor)
         if len(tensors) > 1:
-            raise _invalid("Input tensor must be the same for all Signatures.")
+            raise invalid_argument("Input tensor must be the same for all Signatures.")
         calls[name] = Call(name, {}, fetches)
     examples = _serialized(request.input)
     feeds = dict.fromkeys(tensors, examples)
@@ -390,7 +401,7 @@ def logged_calls(
 
 def _check_method(signature: SignatureDef, method: str, kind: str, check: bool) -> None:
     if check and signature.method_name != method:
-        raise _invalid(
+        raise invalid_argument(
             f"Expected {kind} signature method_name to be {method}. Was: {signature.method_name}"
         )
 
@@ -401,12 +412,11 @@ def _check_type(position: int, value: np.ndarray, expected: int) -> None:
     given = "string" if value.dtype.kind in "OSU" else type_name(value.dtype)
     name = "string" if wanted == tf.string else type_name(np.dtype(wanted.as_numpy_dtype))
     if given != name:
-        raise _invalid(f"Expects arg[{position}] to be {name} but {given} is provided")
+        raise invalid_argument(f"Expects arg[{position}] to be {name} but {given} is provided")
 
 
 def _data_type(array: np.ndarray) -> str:
-    dtype = tf.string if array.dtype.kind in "OSU" else tf.as_dtype(array.dtype)
-    return f"DT_{type_name(array.dtype).upper()}" if dtype else ""
+    return f"DT_{type_name(array.dtype).upper()}"
 
 
 def _shape(array: np.ndarray) -> str:
@@ -415,7 +425,3 @@ def _shape(array: np.ndarray) -> str:
 
 def _names(names: Iterable[str]) -> str:
     return "{" + ",".join(sorted(names)) + "}"
-
-
-def _invalid(message: str) -> ServingError:
-    return ServingError(Code.INVALID_ARGUMENT, message)

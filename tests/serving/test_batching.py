@@ -243,7 +243,11 @@ class TestLimits:
 
     @pytest.mark.parametrize(
         ("output", "part"),
-        [(np.array(1.0), "has 0 dimensions"), (np.zeros(5), "does not equal the sum")],
+        [
+            (np.array(1.0), "has 0 dimensions"),
+            (b"text", "has 0 dimensions"),
+            (np.zeros(5), "does not equal the sum"),
+        ],
     )
     def test_outputs_without_a_row_for_each_are_an_error(self, batch, output, part):
         class Odd(Echo):

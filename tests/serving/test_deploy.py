@@ -17,6 +17,7 @@ from check_jsonschema.builtin_schemas import get_builtin_schema
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
+from tasks.engine.errors import UsageError
 from tasks.serving.options import Options, parse
 from tasks.serving.protos import BatchingParameters, MonitoringConfig
 
@@ -38,7 +39,10 @@ STOCK_FLAGS = set(
     enable_model_warmup num_request_iterations_for_warmup version monitoring_config_file
     remove_unused_fields_from_bundle_metagraph prefer_tflite_model
     enable_signature_method_name_check xla_cpu_compilation_enabled enable_profiler
-    thread_pool_factory_config_file
+    thread_pool_factory_config_file mixed_precision num_tflite_pools
+    num_tflite_interpreters_per_pool skip_initialize_tpu enable_grpc_healthcheck_service
+    enable_serialization_as_tensor_content enable_per_model_batching_parameters
+    tensorflow_session_config_file use_alts_credentials xla_gpu_compilation_enabled
     """.split()
 )
 OWN_FLAGS = {"host", "base_path_prefix_map", "rest_api_max_request_bytes", "drain_seconds"}
@@ -212,6 +216,15 @@ class TestBoth:
                 assert (DEPLOY / value.removeprefix("/config/")).is_file()
         assert parse(pod()["containers"][0]["args"]).enable_batching
 
+    @pytest.mark.parametrize("name", sorted(STOCK_FLAGS))
+    def test_the_local_server_knows_each_flag_of_the_stock_server(self, name):
+        try:
+            parse([f"--{name}"])
+        except UsageError as mistake:
+            assert "no flag" not in str(mistake)
+        except SystemExit as ended:
+            assert name == "version" and ended.code == 0
+
     def test_threads_are_those_of_the_limit(self):
         batching = text_format.Parse(text("batching.config"), BatchingParameters())
         threads = str(batching.num_batch_threads.value)
@@ -257,7 +270,13 @@ class TestReady:
         script = folder / "ready.sh"
         script.write_text(text("ready.sh"), "utf-8")
         (folder / "models.config").write_text(
-            'config { name: "a" }\n  name: "b"\n# config { name: "commented" }\n', "utf-8"
+            """config { name: "a" base_path: "/models/a"
+            version_labels { key: "stable" value: 1 } } config{name:'b' base_path:'/b'}
+            # config { name: "commented" }
+            config { base_path: "/c"  # name: "old"
+              name
+              : "c" }""",
+            "utf-8",
         )
         command = ["bash", script, *arguments]
         environment = {"PATH": "/usr/bin:/bin", "REST_API_PORT": str(port)}
@@ -266,8 +285,10 @@ class TestReady:
     @pytest.mark.parametrize(
         ("states", "each", "one"),
         [
-            ({"a": "AVAILABLE", "b": "AVAILABLE"}, True, True),
-            ({"a": "AVAILABLE", "b": "LOADING"}, False, True),
+            (dict.fromkeys("abc", "AVAILABLE"), True, True),
+            ({"a": "AVAILABLE", "b": "LOADING", "c": "AVAILABLE"}, False, True),
+            ({"a": "AVAILABLE", "b": "AVAILABLE"}, False, True),
+            ({"c": "AVAILABLE"}, False, True),
             ({"a": "END"}, False, False),
             ({}, False, False),
         ],

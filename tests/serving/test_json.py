@@ -3,6 +3,7 @@
 import base64
 import json
 import math
+import time
 
 import numpy as np
 import pytest
@@ -234,6 +235,27 @@ def test_what_is_no_json(body, message):
         with pytest.raises(ServingError) as caught:
             rapidjson.parse_exactly(body)
         assert caught.value.message == expected
+
+
+@pytest.mark.parametrize(
+    ("number", "may"),
+    [
+        (b"1e308", True),
+        (b"-2.5E+0400", True),
+        (b"9" * 309, True),
+        (b"1e-308", False),
+        (b"1e+99", False),
+        (b"9" * 299, False),
+    ],
+)
+def test_numbers_that_may_be_too_big(number, may):
+    assert rapidjson.may_overflow(b'{"a": [1.5, ' + number + b"]}") == may
+
+
+def test_looking_for_numbers_that_may_be_too_big_takes_no_time():
+    start = time.thread_time()
+    assert not rapidjson.may_overflow((b"9" * 299 + b",") * 14_000)
+    assert time.thread_time() - start < 0.5
 
 
 BOTH = """JSON Value: {

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from tensorflow_serving.apis import model_pb2, predict_pb2
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfigList
 
+from tasks.serving import manager as manager_module
 from tasks.serving import server
 from tasks.serving.errors import Code, ServingError
 from tasks.serving.manager import Loading, Manager, State, versions_in
@@ -82,7 +83,7 @@ def loader():
 def managing(loader, models=None, **options):
     """A manager that looks for versions a hundred times a second, started if models are given."""
     threads = options.pop("threads", 2)
-    loading = Loading(loader, threads, retries=2, retry_seconds=0.01)
+    loading = Loading(loader, threads, 2, options.pop("retry_seconds", 0.01))
     manager = Manager(loading, **{"poll_seconds": 0.01} | options)
     try:
         if models is not None:
@@ -312,6 +313,22 @@ class TestVersions:
             eventually(lambda: len(states(manager)) == 101)
             assert available(manager) == {130}
 
+    def test_a_newer_one_may_take_the_place_of_one_that_is_to_be_tried_again(
+        self, tmp_path, loader, monkeypatch, caplog
+    ):
+        """When that one ends, the status of an older one is forgotten."""
+        monkeypatch.setattr(manager_module, "_MOST_ENDED", 1)
+        add(tmp_path, 1)
+        loader.failing = {8}  # in a set of small numbers, the first
+        with managing(loader, models(tmp_path), retry_seconds=60) as manager:
+            add(tmp_path, 3)
+            eventually(lambda: states(manager) == {1: "END", 3: "AVAILABLE"})
+            add(tmp_path, 8)
+            eventually(lambda: states(manager).get(8) and manager.statuses(ask(version=8))[0].retry)
+            add(tmp_path, 9)
+            eventually(lambda: states(manager) == {8: "END", 9: "AVAILABLE"})
+        assert "poll failed" not in caplog.text
+
 
 class TestModels:
     def test_a_model_is_removed_and_added_again(self, tmp_path, loader):
@@ -336,7 +353,66 @@ class TestModels:
             with pytest.raises(ServingError, match=r"^1 model\(s\) did not .*name: b version: 2"):
                 manager.reload(models(tmp_path, "a", "b"))
             assert latest(manager, "a") == 1
-            assert not manager.ready()
+            manager.reload(models(tmp_path, "a"))
+
+    def test_one_that_is_added_is_no_reason_not_to_be_ready(self, tmp_path, loader):
+        add(tmp_path, 1, name="a")
+        add(tmp_path, 2, name="b")
+        gate = loader.hold(2)
+        with managing(loader, models(tmp_path, "a")) as manager:
+            manager.reload(models(tmp_path, "a", "b"), wait=False)
+            assert states(manager, "b").keys() == {2}
+            assert manager.ready()
+            gate.set()
+            eventually(lambda: available(manager, "b"))
+            remove(tmp_path, 2, name="b")
+            eventually(lambda: not manager.ready())
+            manager.reload(models(tmp_path, "a"))
+            assert manager.ready()
+
+    def test_a_newer_config_takes_the_place_of_one_whose_models_load(self, tmp_path, loader):
+        add(tmp_path, 1, name="a")
+        add(tmp_path, 2, name="slow")
+        add(tmp_path, 3, name="b")
+        gate = loader.hold(2)
+        with managing(loader, models(tmp_path, "a")) as manager, ThreadPoolExecutor(2) as pool:
+            older = pool.submit(manager.reload, models(tmp_path, "a", "slow"))
+            eventually(lambda: manager.names() == ["a", "slow"])
+            with pytest.raises(ServingError, match="assign label to version 9"):
+                manager.reload(models(tmp_path, "a", version_labels='key: "new" value: 9'))
+            assert not older.done()
+            newer = pool.submit(manager.reload, models(tmp_path, "a", "slow", "b"))
+            with pytest.raises(ServingError, match="A newer configuration") as replaced:
+                older.result(10)
+            assert replaced.value.code == Code.ABORTED
+            eventually(lambda: available(manager, "b"))
+            assert not newer.done()
+            gate.set()
+            newer.result(10)
+            assert latest(manager, "slow") == 2
+
+    def test_a_new_model_may_go_while_it_is_waited_for(self, tmp_path, loader):
+        add(tmp_path, 1, name="a")
+        add(tmp_path, 2, name="b")
+        loader.hold(2)
+        with managing(loader, models(tmp_path, "a")) as manager, ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(manager.reload, models(tmp_path, "a", "b"))
+            eventually(lambda: states(manager, "b"))
+            remove(tmp_path, 2, name="b")
+            with pytest.raises(ServingError, match=r"\{name: b\} due to error: NOT_FOUND: its"):
+                waiting.result(10)
+
+    def test_the_statuses_of_old_models_do_not_pile_up(self, tmp_path, loader, monkeypatch):
+        monkeypatch.setattr(manager_module, "_MOST_ENDED", 1)
+        for name in ("a", "b", "c"):
+            add(tmp_path, 1, name=name)
+        with managing(loader, models(tmp_path, "a")) as manager:
+            manager.reload(models(tmp_path, "b"))
+            eventually(lambda: states(manager, "a") == {1: "END"})
+            manager.reload(models(tmp_path, "c"))
+            eventually(lambda: states(manager, "b") == {1: "END"})
+            assert not states(manager, "a")
+            assert latest(manager, "c") == 1
 
     def test_a_wrong_config_changes_nothing(self, tmp_path, loader):
         add(tmp_path, 1)
@@ -398,6 +474,8 @@ class TestStart:
             eventually(lambda: "no versions in" in caplog.text)
             assert not manager.ready()
             assert not started.done()
+            with pytest.raises(ServingError, match="The server is starting"):
+                manager.reload(config)
             add(tmp_path, 1)
             started.result(10)
             assert manager.ready()
@@ -427,19 +505,23 @@ class TestStart:
             assert latest(manager) == 1
             assert states(manager) == {1: "AVAILABLE", 2: "END"}
 
-    @pytest.mark.parametrize("folder", ["none", "empty"])
+    @pytest.mark.parametrize("folder", ["none", "empty", "other"])
     def test_a_new_model_without_a_version_is_refused_and_changes_nothing(
         self, tmp_path, loader, folder
     ):
         add(tmp_path, 1, name="a")
+        add(tmp_path, 1, name="other")
         (tmp_path / "empty").mkdir()
         with managing(loader, models(tmp_path, "a")) as manager:
             new = models(tmp_path, "a", "empty")
             new.config[1].base_path = str(tmp_path / folder)
+            new.config[1].model_version_policy.specific.versions.append(9)
             with pytest.raises(ServingError, match=f"{tmp_path / folder}") as refused:
                 manager.reload(new)
             assert refused.value.code == Code.NOT_FOUND
             assert manager.names() == ["a"]
+            manager.reload(models(tmp_path, "a", "other"))
+            assert latest(manager, "other") == 1
 
     def test_the_end_wakes_whoever_waits(self, tmp_path, loader):
         add(tmp_path, 1, name="a")
@@ -475,7 +557,7 @@ def by_policy(policy, numbers):
 )
 def test_in_the_end_what_the_policy_asks_for_is_served(changes, policies):
     """Versions come and go, and so do policies, while requests hold on to some."""
-    loader, numbers, held = Loader(), set(), []
+    loader, numbers, held, reloads = Loader(), set(), [], []
     with (
         tempfile.TemporaryDirectory() as name,
         ThreadPoolExecutor(1) as pool,
@@ -486,7 +568,8 @@ def test_in_the_end_what_the_policy_asks_for_is_served(changes, policies):
         numbers.add(1)
         manager.start(models(folder))
         for policy in policies:
-            pool.submit(manager.reload, models(folder, model_version_policy=policy))
+            config = models(folder, model_version_policy=policy)
+            reloads.append(pool.submit(manager.reload, config))
             for number, seconds in changes[:: len(policies)]:
                 (remove if number in numbers else add)(folder, number)
                 numbers ^= {number}
@@ -499,6 +582,8 @@ def test_in_the_end_what_the_policy_asks_for_is_served(changes, policies):
         assert all(not version.model.closed for version in held)
         for version in held:
             manager.release(version)
+        for reload in reloads:
+            reload.result(10)
         wanted = by_policy(policies[-1], numbers)
         eventually(lambda: available(manager) == wanted)
         eventually(lambda: {m.number for m in loader.models if not m.closed} == wanted)

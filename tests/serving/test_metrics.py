@@ -1,15 +1,18 @@
 """What Prometheus reads."""
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import grpc
 import pytest
 import tensorflow as tf
 from prometheus_client.parser import text_string_to_metric_families
+from tensorflow.python.eager import monitoring
 from tensorflow_serving.apis import predict_pb2
 
 from tasks.serving import metrics
-from tasks.serving.metrics import Counter, Histogram, prometheus_page
+from tasks.serving.metrics import Counter, Histogram, forget, model_label, prometheus_page
 from tests.serving import tiny
 from tests.serving.harness import running
 
@@ -54,13 +57,22 @@ class TestPage:
             assert page()[(":a:count", ("who", text))] == 1
 
     def test_a_bucket_holds_what_is_at_most_its_limit(self, page):
-        histogram = Histogram(":a:size", "who", buckets=(1, 2, 4))
+        histogram = Histogram(":a:size", "who", buckets=(1, 2, 3))
         for value in (0.5, 1, 1.5, 4, 100):
             histogram.observe(value, "x")
         counts = {labels["le"]: value for labels, value in buckets(":a:size")}
         assert counts == {"1": 2, "2": 3, "4": 4, "+Inf": 5}
         assert page()[(":a:size_sum", ("who", "x"))] == 107
         assert page()[(":a:size_count", ("who", "x"))] == 5
+
+    def test_limits_are_those_of_tensorflow(self, page):
+        sampler = monitoring.Sampler("/a", monitoring.ExponentialBuckets(10, 1.8, 33), "")
+        sampler.get_cell().add(1.0)
+        *limits, beyond = sampler.get_cell().value().bucket_limit
+        Histogram(":a", "who", buckets=(10, 1.8, 33)).observe(1, "x")
+        ours = [labels["le"] for labels, _ in buckets(":a")]
+        assert ours == [f"{limit:.6g}" for limit in limits] + ["+Inf"]
+        assert ours[-2] == "1.47476e+09" and beyond == sys.float_info.max
 
     def test_threads_count_together(self, page):
         counter, histogram = Counter(":a:count", "who"), Histogram(":b", "who", buckets=(1, 2, 4))
@@ -75,16 +87,29 @@ class TestPage:
         assert page()[(":a:count", ("who", "x"))] == 4000
         assert page()[(":b_count", ("who", "x"))] == 4000
 
-    def test_what_clients_make_up_does_not_pile_up(self, page, monkeypatch):
-        monkeypatch.setattr(metrics, "_MOST_CELLS", 3)
-        counter, histogram = Counter(":a:count", "who"), Histogram(":b", "who", buckets=(1, 2, 4))
-        for number in range(10):
-            counter.add(str(number))
-            histogram.observe(1, str(number))
-        counter.add("1")
-        assert page()[(":a:count", ("who", "1"))] == 2
-        assert page()[(":a:count", ("who", "others"))] == 7
-        assert page()[(":b_count", ("who", "others"))] == 7
+    def test_models_that_clients_make_up_are_counted_together(self, page):
+        counter = Counter(":a:count", "model_name")
+        for name in ("real", "x1", "x2", "", "real"):
+            counter.add(model_label(name, ["real"]))
+        assert page() == {
+            (":a:count", ("model_name", "real")): 2,
+            (":a:count", ("model_name", "others")): 3,
+        }
+
+    def test_a_version_that_is_gone_is_forgotten(self, page):
+        counter = Counter(":a:count", "model_path", "status")
+        histogram = Histogram(":b", "model_path", buckets=(1, 2, 3))
+        other = Counter(":c", "who")
+        for number in (1, 2):
+            for status in ("fail", "success"):
+                counter.add(f"/m/{number}", status)
+            histogram.observe(1, f"/m/{number}")
+        other.add("/m/1")
+        forget(Path("/m/1"))
+        forget(Path("/m/3"))
+        labels = {label for _, *labels in page() for label in labels}
+        assert {("model_path", "/m/2"), ("who", "/m/1")} <= labels
+        assert ("model_path", "/m/1") not in labels
 
 
 def buckets(name):

@@ -10,6 +10,7 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from tasks import serve
 from tasks.engine.errors import UsageError
+from tasks.engine.stock_ops import STOCK_SERVER
 from tasks.serving.configs import (
     METRICS_PATH,
     Batching,
@@ -81,13 +82,31 @@ class TestFlags:
     def test_a_number_that_is_none_is_named(self):
         assert "--port: invalid int value: 'x'" in mistake(*MODEL, "--port", "x")
 
+    @pytest.mark.parametrize("flag", ["--version", "--version=true"])
+    def test_versions_are_printed(self, capsys, flag):
+        with pytest.raises(SystemExit) as ended:
+            parse([flag])
+        assert not ended.value.code
+        assert capsys.readouterr().out == (
+            f"TensorFlow ModelServer: {STOCK_SERVER}, as python -m tasks.serve answers\n"
+            f"TensorFlow Library: {tf.__version__}\n"
+        )
+
     @pytest.mark.parametrize("flag", ["--flush_filesystem_caches", "--grpc_max_threads=4"])
     def test_a_flag_without_effect_is_taken(self, flag):
         assert parse([*MODEL, flag]) == parse(MODEL)
 
-    @pytest.mark.parametrize("flag", ["--ssl_config_file=x", "--prefer_tflite_model"])
-    def test_a_flag_that_cannot_be_had_is_refused(self, flag):
-        assert f"{flag.split('=')[0]} can't be had here" in mistake(*MODEL, flag)
+    @pytest.mark.parametrize(
+        ("flag", "instead"),
+        [
+            ("--ssl_config_file=x", "put a proxy with TLS before it"),
+            ("--prefer_tflite_model", "serve with the stock server for it"),
+            ("--mixed_precision=bfloat16", "export the model in the precision"),
+        ],
+    )
+    def test_a_flag_that_cannot_be_had_is_refused(self, flag, instead):
+        told = mistake(*MODEL, flag)
+        assert told.startswith(f"{flag.split('=')[0]} can't be had here; {instead}")
 
     def test_a_refused_flag_may_say_what_holds_anyway(self):
         assert parse([*MODEL, "--prefer_tflite_model=false"]) == parse(MODEL)
@@ -97,7 +116,8 @@ class TestFlags:
         [
             ([], "neither of --model_base_path and --model_config_file"),
             ([*MODEL, "--model_config_file=x"], "both of --model_base_path and"),
-            ([*MODEL, "--port=0"], "--port 0: must be from 1 to 65535"),
+            ([*MODEL, "--port=0"], "--port 0: gRPC can't be switched off here; give it a port"),
+            ([*MODEL, "--port=-1"], "--port -1: must be from 1 to 65535"),
             ([*MODEL, "--rest_api_port=65536"], "--rest_api_port 65536: must be from 0"),
             ([*MODEL, "--port=8501"], "gRPC has this port"),
             ([*MODEL, "--batching_parameters_file=x"], "without --enable_batching; add it"),
@@ -105,7 +125,7 @@ class TestFlags:
             ([*MODEL, "--rest_api_timeout_in_ms=-1"], "--rest_api_timeout_in_ms -1"),
             ([*MODEL, "--drain_seconds=nan"], "--drain_seconds nan"),
             ([*MODEL, "--drain_seconds=inf"], "--drain_seconds inf"),
-            ([*MODEL, "--file_system_poll_wait_seconds=-1"], "--file_system_poll_wait_seconds -1"),
+            ([*MODEL, "--file_system_poll_wait_seconds=-1"], "give 0 for one look"),
             ([*MODEL, "--per_process_gpu_memory_fraction=2"], "must be from 0 to 1"),
             ([*MODEL, "--base_path_prefix_map=/models"], "give OLD=NEW"),
             ([*MODEL, "--grpc_channel_arguments=x"], "give NAME=VALUE"),
@@ -125,6 +145,21 @@ class TestFlags:
     def test_channel_arguments_are_numbers_or_text(self):
         options = parse([*MODEL, "--grpc_channel_arguments=grpc.max_connection_age_ms=20,a.b=c"])
         assert options.channel_arguments() == [("grpc.max_connection_age_ms", 20), ("a.b", "c")]
+
+    @pytest.mark.parametrize(
+        ("value", "is_"),
+        [
+            ("-1", -1),
+            ("--5", "--5"),
+            ("²", "²"),
+            ("", ""),
+            ("-", "-"),
+            ("9999999999", "9999999999"),
+        ],
+    )
+    def test_only_what_is_a_number_becomes_one(self, value, is_):
+        options = parse([*MODEL, f"--grpc_channel_arguments=a={value}"])
+        assert options.channel_arguments() == [("a", is_)]
 
     def test_base_paths_are_looked_for_elsewhere(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
@@ -304,7 +339,7 @@ class TestStart:
                 [PredictionLog(predict_log={}).SerializeToString()],
                 "INVALID_ARGUMENT: a warmup request fails: ",
             ),
-            ([b""] * 1001, "1001 warmup requests; the server takes at most 1000"),
+            ([b""] * 1001, "more than 1000 warmup requests, the most that a server takes"),
         ],
     )
     def test_a_warmup_record_that_fails_is_told(self, tmp_path, records, part):

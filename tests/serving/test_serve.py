@@ -21,6 +21,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
+from tasks.serve import main
 from tasks.serving.options import Options
 from tasks.serving.server import serve
 from tests.serving import tiny
@@ -71,6 +72,17 @@ def config(file, *models, **settings):
     return str(file)
 
 
+def publish_hooked(folder, number):
+    """Publishes a version whose warmup is a request to `hooked`."""
+    version = tiny.publish(folder, f"incoming-hooked-{number}")
+    log = PredictionLog()
+    log.predict_log.request.CopyFrom(predict_request("hooked", [5.0]))
+    (version / "assets.extra").mkdir()
+    with tf.io.TFRecordWriter(str(version / "assets.extra/tf_serving_warmup_requests")) as writer:
+        writer.write(log.SerializeToString())
+    version.rename(folder / str(number))
+
+
 @pytest.fixture
 def hook(monkeypatch):
     """Holds up what the signature `hooked` does; the value of `begun` is set once it is there."""
@@ -87,12 +99,20 @@ def hook(monkeypatch):
     gate.set()
 
 
-@pytest.fixture(scope="module")
-def start():
-    processes = []
+@pytest.fixture(scope="module", autouse=True)
+def processes(tmp_path_factory):
+    """One that serves, one that waits for a model, and one that tells its flags.
 
-    def start(folder, *arguments):
-        process = subprocess.Popen(
+    They start while other tests run.
+    """
+    folder = tmp_path_factory.mktemp("served")
+    tiny.publish(folder / "saved_models/m", 1)
+    (folder / "empty").mkdir()
+    config(folder / "models.config", Path("/models/m"))
+    ports = [free_port() for _ in range(4)]
+
+    def start(*arguments):
+        return subprocess.Popen(
             [sys.executable, "-m", "tasks.serve", *arguments],
             cwd=folder,
             env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -100,109 +120,65 @@ def start():
             stderr=subprocess.PIPE,
             text=True,
         )
-        processes.append(process)
-        return process
 
-    yield start
-    for process in processes:
+    def serving(models, grpc_port, rest_port):
+        process = start(models, f"--port={grpc_port}", f"--rest_api_port={rest_port}")
+        return process, grpc_port, rest_port
+
+    started = {
+        "serving": serving("--model_config_file=models.config", *ports[:2]),
+        "waiting": serving("--model_base_path=empty", *ports[2:]),
+        "help": (start("--help"),),
+    }
+    yield started
+    for process, *_ in started.values():
         process.kill()
         process.communicate()
 
 
-@pytest.fixture(scope="module")
-def processes(start, tmp_path_factory):
-    """One that serves, one that waits for a model, and ones that can't start."""
-    folder = tmp_path_factory.mktemp("served")
-    tiny.publish(folder / "saved_models/m", 1)
-    (folder / "empty").mkdir()
-    tiny.publish_garbage(folder / "garbage", 1)
-    config(folder / "models.config", Path("/models/m"))
-    (folder / "wrong.config").write_text("model_config_list {\n  config { nmae: 'x' }\n}")
-    ports = [free_port() for _ in range(8)]
-
-    def on(grpc_port, rest_port):
-        return f"--port={grpc_port}", f"--rest_api_port={rest_port}"
-
-    models = "--model_config_file=models.config"
-    return {
-        "serving": (start(folder, models, *on(*ports[:2])), *ports[:2]),
-        "waiting": (start(folder, "--model_base_path=empty", *on(*ports[2:4])), *ports[2:4]),
-        "garbage": start(folder, "--model_base_path=garbage", *on(*ports[4:6])),
-        "wrong": start(folder, "--model_config_file=wrong.config", *on(*ports[6:])),
-        "help": start(folder, "--help"),
-    }
-
-
-class TestCommand:
-    """In processes of their own, which start at the same time."""
-
-    def test_help_lists_the_flags(self, processes):
-        out, error = processes["help"].communicate(timeout=60)
-        assert (processes["help"].returncode, error) == (0, "")
-        assert "--model_base_path" in out
-
-    @pytest.mark.parametrize(
-        ("name", "part"),
-        [
-            ("garbage", "1 model(s) did not become available: {{{name: default version: 1} due to"),
-            ("wrong", "wrong.config:2:12 : "),
-        ],
-    )
-    def test_a_mistake_ends_it_with_two_and_one_line(self, processes, name, part):
-        out, error = processes[name].communicate(timeout=60)
-        assert (processes[name].returncode, out) == (2, "")
-        lines = [line for line in error.splitlines() if line.startswith("error:")]
-        assert len(lines) == 1
-        assert part in lines[0]
-        assert "Traceback" not in error
-
-    def test_it_is_up_but_not_ready_while_there_is_no_model(self, processes):
-        process, grpc_port, rest_port = processes["waiting"]
-        eventually(lambda: status(rest_port, "/healthz") == 200, 60)
-        assert status(rest_port, "/readyz") == 503
-        assert health(grpc_port) == "NOT_SERVING"
-        process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=30)
-        assert process.returncode == 130
-        assert "Traceback" not in error
-
-    def test_on_sigterm_a_request_under_way_gets_its_answer(self, processes):
-        process, grpc_port, rest_port = processes["serving"]
-        eventually(lambda: status(rest_port, "/readyz") == 200, 60)
-        for service in ("", "tensorflow.serving.PredictionService"):
-            assert health(grpc_port, service) == "SERVING"
-        with (
-            grpc.insecure_channel(f"127.0.0.1:{grpc_port}") as channel,
-            ThreadPoolExecutor(2) as pool,
-        ):
-            call = channel.unary_unary(
-                "/tensorflow.serving.PredictionService/Predict",
-                predict_pb2.PredictRequest.SerializeToString,
-                predict_pb2.PredictResponse.FromString,
-            )
-            start = time.monotonic()
-            call(predict_request("slow", [20_000], tf.int32), timeout=30)
-            steps = round(20_000 / (time.monotonic() - start))  # of a second
-            request = predict_request("slow", [steps], tf.int32)
-            body = f'{{"signature_name": "slow", "instances": [{steps}]}}'.encode()
-            url = f"http://127.0.0.1:{rest_port}{PREDICT}"
-            answers = [
-                pool.submit(call, request, timeout=30),
-                pool.submit(lambda: urllib.request.urlopen(url, body, timeout=30).read()),
-            ]
-            time.sleep(0.2)
-            process.send_signal(signal.SIGTERM)
-            assert answers[0].result().outputs["y"].int_val == [steps]
-            assert json.loads(answers[1].result()) == {"predictions": [steps]}
-        _, error = process.communicate(timeout=30)
-        assert process.returncode == 0
-        assert "m: /models/m is looked for at" in error
-        assert "SIGTERM: draining" in error
-        assert "Traceback" not in error
-
-
 class TestServer:
     """In this process."""
+
+    @pytest.mark.parametrize(
+        ("mistake", "part"),
+        [
+            (
+                "--model_base_path={}/garbage",
+                "1 model(s) did not become available: {{{name: default version: 1} due to",
+            ),
+            ("--model_config_file={}/wrong.config", "wrong.config:2:12 : "),
+        ],
+    )
+    def test_a_mistake_ends_it_with_two_and_one_line(self, tmp_path, capsys, mistake, part):
+        tiny.publish_garbage(tmp_path / "garbage", 1)
+        (tmp_path / "wrong.config").write_text("model_config_list {\n  config { nmae: 'x' }\n}")
+        ports = f"--port={free_port()}", f"--rest_api_port={free_port()}"
+        with pytest.raises(SystemExit) as ended:
+            main([mistake.format(tmp_path), *ports])
+        out, error = capsys.readouterr()
+        assert (ended.value.code, out) == (2, "")
+        assert len(error.splitlines()) == 1
+        assert error.startswith("error: ")
+        assert part in error
+        assert str(tmp_path / "garbage") not in error
+
+    def test_a_watch_of_its_health_does_not_hold_up_its_end(self, tmp_path):
+        tiny.publish(tmp_path, 1)
+        with running(model_base_path=str(tmp_path), drain_seconds=30) as server:
+            channel = grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}")
+            stub = health_pb2_grpc.HealthStub(channel)
+            watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=20)
+            assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+            unknown = stub.Watch(health_pb2.HealthCheckRequest(service="x"), timeout=20)
+            assert next(unknown).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+            with pytest.raises(grpc.RpcError) as raised:
+                health(server.grpc_port, "x")
+            assert raised.value.code() == grpc.StatusCode.NOT_FOUND
+            start = time.monotonic()
+        assert time.monotonic() - start < 5
+        assert [answer.status for answer in watch] == [health_pb2.HealthCheckResponse.NOT_SERVING]
+        assert not list(unknown)
+        channel.close()
 
     def test_it_may_end_while_it_loads(self, tmp_path):
         async def main():
@@ -296,16 +272,10 @@ class TestServer:
             packed = gzip.compress(b'{"instances": [1]}')
             assert server.post(PREDICT, packed, Content_Encoding="gzip").status == 200
 
-    def test_a_new_version_is_warmed_up_before_it_serves(self, tmp_path, monkeypatch, hook):
+    def test_a_new_version_is_warmed_up_before_it_serves(self, tmp_path, hook):
         tiny.publish(tmp_path / "m", 1)
-        log = PredictionLog()
-        log.predict_log.request.CopyFrom(predict_request("hooked", [5.0]))
-        warm = tiny.publish(tmp_path, 2)
-        (warm / "assets.extra").mkdir()
-        with tf.io.TFRecordWriter(str(warm / "assets.extra/tf_serving_warmup_requests")) as writer:
-            writer.write(log.SerializeToString())
         with running(model_name="m", model_base_path=str(tmp_path / "m")) as server:
-            warm.rename(tmp_path / "m/2")
+            publish_hooked(tmp_path / "m", 2)
             assert hook.begun.wait(10)
             statuses = server.get("/v1/models/m").json["model_version_status"]
             assert [status["state"] for status in statuses] == ["LOADING", "AVAILABLE"]
@@ -323,7 +293,7 @@ class TestServer:
         tiny.publish(tmp_path / "m", 1)
         cold = tiny.publish(tmp_path, 2)
         (cold / "assets.extra").mkdir()
-        (cold / "assets.extra/tf_serving_warmup_requests").write_bytes(b"bytes, no records")
+        (cold / "assets.extra/tf_serving_warmup_requests").mkdir()
         with running(
             model_name="m", model_base_path=str(tmp_path / "m"), max_num_load_retries=0
         ) as server:
@@ -335,7 +305,9 @@ class TestServer:
             eventually(lambda: newest()["state"] == "END")
             assert newest()["version"] == "2"
             assert newest()["status"]["error_code"] == "DATA_LOSS"
-            assert newest()["status"]["error_message"].startswith("the warmup file cannot be read")
+            message = newest()["status"]["error_message"]
+            assert message.startswith("the warmup file cannot be read: m/2/assets.extra/")
+            assert str(tmp_path) not in message
             assert server.post(PREDICT, {"instances": [1]}).status == 200
 
 
@@ -357,6 +329,17 @@ class TestConfigPolling:
         config(file, tmp_path / "n")
         eventually(lambda: server.post("/v1/models/n:predict", {"instances": [1]}).status == 200)
         eventually(lambda: server.post(PREDICT, {"instances": [1]}).status == 404)
+
+    def test_an_edit_does_not_wait_for_the_models_of_the_last_one(self, edited, tmp_path, hook):
+        server, file = edited
+        publish_hooked(tmp_path / "slow", 1)
+        config(file, tmp_path / "m", tmp_path / "slow")
+        assert hook.begun.wait(10)
+        assert server.get("/readyz").status == 200
+        config(file, tmp_path / "m", version_labels='key: "new" value: 1')
+        eventually(
+            lambda: server.post("/v1/models/m/labels/new:predict", {"instances": [1]}).status == 200
+        )
 
     def test_a_broken_edit_is_logged_once_and_not_taken(self, edited, tmp_path, caplog):
         server, file = edited
@@ -386,12 +369,7 @@ class TestConfigPolling:
 
     def test_an_edit_made_while_models_load_is_not_missed(self, tmp_path, hook):
         tiny.publish(tmp_path / "n", 1)
-        slow = tiny.publish(tmp_path / "m", 1)
-        log = PredictionLog()
-        log.predict_log.request.CopyFrom(predict_request("hooked", [5.0]))
-        (slow / "assets.extra").mkdir()
-        with tf.io.TFRecordWriter(str(slow / "assets.extra/tf_serving_warmup_requests")) as writer:
-            writer.write(log.SerializeToString())
+        publish_hooked(tmp_path / "m", 1)
         file = tmp_path / "models.config"
         config(file, tmp_path / "m")
 
@@ -408,3 +386,57 @@ class TestConfigPolling:
             ) as server,
         ):
             eventually(lambda: server.get("/v1/models/n").status == 200)
+
+
+class TestCommand:
+    """In processes of their own."""
+
+    def test_help_lists_the_flags(self, processes):
+        (process,) = processes["help"]
+        out, error = process.communicate(timeout=60)
+        assert (process.returncode, error) == (0, "")
+        assert "--model_base_path" in out
+
+    def test_it_is_up_but_not_ready_while_there_is_no_model(self, processes):
+        process, grpc_port, rest_port = processes["waiting"]
+        eventually(lambda: status(rest_port, "/healthz") == 200, 60)
+        assert status(rest_port, "/readyz") == 503
+        assert health(grpc_port) == "NOT_SERVING"
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=30)
+        assert process.returncode == 130
+        assert "Traceback" not in error
+
+    def test_on_sigterm_a_request_under_way_gets_its_answer(self, processes):
+        process, grpc_port, rest_port = processes["serving"]
+        eventually(lambda: status(rest_port, "/readyz") == 200, 60)
+        for service in ("", "tensorflow.serving.PredictionService"):
+            assert health(grpc_port, service) == "SERVING"
+        with (
+            grpc.insecure_channel(f"127.0.0.1:{grpc_port}") as channel,
+            ThreadPoolExecutor(2) as pool,
+        ):
+            call = channel.unary_unary(
+                "/tensorflow.serving.PredictionService/Predict",
+                predict_pb2.PredictRequest.SerializeToString,
+                predict_pb2.PredictResponse.FromString,
+            )
+            start = time.monotonic()
+            call(predict_request("slow", [20_000], tf.int32), timeout=30)
+            steps = round(20_000 / (time.monotonic() - start))  # of a second
+            request = predict_request("slow", [steps], tf.int32)
+            body = f'{{"signature_name": "slow", "instances": [{steps}]}}'.encode()
+            url = f"http://127.0.0.1:{rest_port}{PREDICT}"
+            answers = [
+                pool.submit(call, request, timeout=30),
+                pool.submit(lambda: urllib.request.urlopen(url, body, timeout=30).read()),
+            ]
+            time.sleep(0.2)
+            process.send_signal(signal.SIGTERM)
+            assert answers[0].result().outputs["y"].int_val == [steps]
+            assert json.loads(answers[1].result()) == {"predictions": [steps]}
+        _, error = process.communicate(timeout=30)
+        assert process.returncode == 0
+        assert "m: /models/m is looked for at" in error
+        assert "SIGTERM: draining" in error
+        assert "Traceback" not in error

@@ -165,6 +165,7 @@ def examples() -> Signatures:
         "three_outputs": classifier(classes=classes, scores=scores, more=x),
         "other_output": classifier(y=scores),
         "flat_classes": classifier(classes=classes[:, 0]),
+        "scalar_classes": classifier(classes=tf.strings.reduce_join(classes)),
         "flat_scores": classifier(scores=flat),
         "integer_classes": classifier(classes=tf.cast(scores, tf.int64)),
         "double_scores": classifier(scores=tf.cast(scores, tf.float64)),

@@ -255,6 +255,7 @@ WRONG = [
         PRECONDITION,
     ),
     Signature("classes of rank one", "Classify", "flat_classes", f"{SHAPE}[2]"),
+    Signature("a scalar for classes", "Classify", "scalar_classes", f"{SHAPE}[]"),
     Signature("scores of rank one", "Classify", "flat_scores", f"{SHAPE}[2]"),
     Signature(
         "classes that are no texts",

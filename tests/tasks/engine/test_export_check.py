@@ -284,6 +284,14 @@ def test_a_graph_that_the_server_could_not_run_is_refused(capsys, tmp_path, modu
     assert said in reason(capsys, save(module(), tmp_path / "1"))
 
 
+@pytest.mark.parametrize("dtype", [tf.half, tf.bfloat16, tf.complex64])
+def test_an_input_that_only_grpc_carries_is_a_note(capsys, tmp_path, dtype):
+    module = Half(lambda x: tf.cast(tf.math.real(x), tf.float32), tf.TensorSpec([None], dtype))
+    code, out, _ = run(capsys, save(module, tmp_path / "1"))
+    assert code == 0
+    assert f"input x of serving_default is {dtype.name}, which REST cannot carry, but gRPC" in out
+
+
 def test_an_unknown_op_is_told_with_its_place(capsys, version):
     change(version, lambda graph: graph.graph_def.node.add(name="here", op="NoSuchOp"))
     assert reason(capsys, version) == "TensorFlow Serving 2.20 has no op NoSuchOp (in node here)"
@@ -507,8 +515,9 @@ def test_an_output_filter_is_replayed(version):
 
 
 def test_a_corrupt_or_long_warmup_file_is_told(capsys, version):
-    path = warm(version, *[predict()] * 1001)
-    assert reason(capsys, version) == "1001 warmup requests; the server takes at most 1000"
+    path = warm(version, *[predict()] * 1001, b"not read")
+    assert reason(capsys, version) == "more than 1000 warmup requests, the most that a server takes"
+    path = warm(version, predict())
     path.write_bytes(path.read_bytes()[:-5])
     assert reason(capsys, version).startswith("the warmup file cannot be read: truncated record")
     path.write_bytes(b"not a TFRecord file")
