@@ -351,12 +351,12 @@ class TestGuide:
             assert f'"{re.sub("_(bucket|sum|count)$", "", name)}' in source
 
     def test_files_and_headings_that_it_names_exist(self):
-        for path in re.findall(r"`(deploy/[\w.]+)`", GUIDE + text("README.md")):
+        for path in re.findall(r"`(deploy/[\w.-]+)`", GUIDE + text("README.md")):
             assert (ROOT / path).is_file()
         headings = re.findall(r"^#+ (.+)$", GUIDE, re.M)
         anchors = {heading.lower().replace(" ", "-") for heading in headings}
         assert set(re.findall(r"\]\(#([\w-]+)\)", GUIDE)) <= anchors
 
     def test_the_folders_page_lists_its_files(self):
-        listed = set(re.findall(r"^\| `([\w.]+)`", text("README.md"), re.M))
+        listed = set(re.findall(r"^\| `([\w.-]+)`", text("README.md"), re.M))
         assert listed == {path.name for path in DEPLOY.iterdir()} - {"README.md"}
