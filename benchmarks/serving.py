@@ -335,7 +335,7 @@ def _parser() -> argparse.ArgumentParser:
         if compare is load:
             command.add_argument("--batch", type=int, default=8, help="rows (%(default)s)")
             command.add_argument(
-                "--timeout", type=int, default=0, help="batch_timeout_micros (%(default)s)"
+                "--timeout", type=int, default=5000, help="batch_timeout_micros (%(default)s)"
             )
         if compare is swaps:
             command.add_argument("--swaps", type=int, default=100, help="(%(default)s)")

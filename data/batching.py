@@ -9,8 +9,8 @@ dropping an autotuned iterator can block for as long as the iterator has lived, 
 pay at the end of each epoch. Parallelism is explicit instead.
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -51,6 +51,44 @@ class Augmentation(Protocol):
 WINDOW = 32
 
 
+@dataclass(frozen=True)
+class Share:
+    """Which part of each batch is made, where several make one together, such as the workers of a
+    training, each with some replicas.
+
+    A batch is cut into as many parts as there are replicas, equally long; of a batch that does not
+    divide, the first rows are taken once more, as often as it needs. Elements then are the parts,
+    one after the other, as (inputs, targets, weights), float32 (rows,): a weight is `FILLING` where
+    a row is there only to fill up, and elsewhere the record's own, or 1.
+    """
+
+    parts: int = 1
+    first: int = 0
+    count: int = 1
+
+    def cut(self, tensor: tf.Tensor) -> tf.Tensor:
+        """Something of a batch, (batch, ...), as this share's parts of it: (count, rows, ...)."""
+        rows = tf.shape(tensor)[0]
+        each = -(-rows // self.parts)
+        own = tf.range(self.first * each, (self.first + self.count) * each)
+        picked = tf.gather(tensor, own % tf.maximum(rows, 1))
+        return tf.reshape(picked, tf.concat([[self.count, each], tf.shape(tensor)[1:]], axis=0))
+
+    def weights(self, rows: tf.Tensor, weights: tf.Tensor | None = None) -> tf.Tensor:
+        """The weights of this share's parts of a batch of so many rows: float32 (count, rows)."""
+        each = -(-rows // self.parts)
+        own = tf.range(self.first * each, (self.first + self.count) * each)
+        given = tf.ones([rows]) if weights is None else tf.cast(weights, tf.float32)
+        given = tf.gather(given, own % tf.maximum(rows, 1))
+        return tf.reshape(tf.where(own < rows, given, FILLING), [self.count, each])
+
+
+FILLING = -1.0
+"""The weight of a row that only fills up a batch, and is to count for nothing."""
+
+ALL = Share()
+
+
 class Batches:
     """Records of which batches are made by their rows; subclasses say how many, and what a batch
     of them is."""
@@ -67,12 +105,12 @@ class Batches:
         records have them."""
         raise NotImplementedError
 
-    def steps(self, batch_size: int, batch_tokens: int | None = None, multiple: int = 1) -> int:
+    def steps(self, batch_size: int, batch_tokens: int | None = None) -> int:
         """The number of batches of an epoch, which is the same for all; arguments as in
         `training`."""
         if batch_tokens is None:
             return -(-len(self) // batch_size)
-        return len(self._token_bounds(batch_tokens, multiple)) - 1
+        return len(self._token_bounds(batch_tokens)) - 1
 
     def training(
         self,
@@ -81,7 +119,8 @@ class Batches:
         first_epoch: int = 0,
         augmentation: Augmentation | None = None,
         batch_tokens: int | None = None,
-        multiple: int = 1,
+        share: Share = ALL,
+        first_batch: int = 0,
     ) -> tf.data.Dataset:
         """Endless batches of (inputs, targets), epoch after epoch, beginning with `first_epoch`.
 
@@ -91,16 +130,18 @@ class Batches:
             augmentation: changes each batch.
             batch_tokens: instead of `batch_size`, what a batch is to hold: as many records as, all
                 padded to the longest, source or target, have this many tokens; one at least.
-            multiple: of `batch_tokens`: what is to divide the records of each batch, such as the
-                replicas that share it. A last batch is filled up with an epoch's first records.
+            share: which part of each batch is made. Only an augmentation needs the whole of it.
+            first_batch: where the first epoch is to begin.
         """
         if batch_tokens is None:
             rows_of = self._equal_batches(batch_size, seed)
         else:
-            rows_of = self._batches_of_tokens(batch_tokens, multiple, seed)
+            rows_of = self._batches_of_tokens(batch_tokens, seed)
 
         def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
-            return rows_of(epoch).enumerate().map(lambda index, rows: (rows, epoch, index))
+            done = tf.where(tf.equal(epoch, first_epoch), tf.constant(first_batch, tf.int64), 0)
+            batches = rows_of(epoch).enumerate().skip(done)
+            return batches.map(lambda index, rows: (rows, epoch, index))
 
         def batch(rows: tf.Tensor, epoch: tf.Tensor, index: tf.Tensor) -> Batch:
             made = self.collate(rows)
@@ -110,7 +151,27 @@ class Batches:
             inputs, targets = augmentation(made[0], made[1], rows, epoch, own)
             return (inputs, targets, made[2]) if len(made) == 3 else (inputs, targets)
 
-        return _parallel(_epochs(first_epoch).flat_map(epoch_batches), batch)
+        whole = _epochs(first_epoch).flat_map(epoch_batches)
+        if share == ALL:
+            return _parallel(whole, batch)
+        if augmentation is None:
+            return self._parts(whole.map(lambda rows, epoch, index: rows), share)
+        return _parallel(whole, batch, share)
+
+    def _parts(self, batches: tf.data.Dataset, share: Share) -> tf.data.Dataset:
+        """A share of the batches of these rows, of which nothing else is made."""
+
+        def parts(rows: tf.Tensor) -> tf.data.Dataset:
+            weights = share.weights(tf.size(rows))
+            return tf.data.Dataset.from_tensor_slices((share.cut(rows), weights))
+
+        def part(rows: tf.Tensor, weights: tf.Tensor) -> Batch:
+            inputs, targets, *own = self.collate(rows)
+            if own:
+                weights = tf.where(weights < 0, weights, tf.cast(own[0], tf.float32))
+            return inputs, targets, weights
+
+        return _parallel(batches.flat_map(parts), part)
 
     def _equal_batches(self, batch_size: int, seed: int) -> Rows:
         lengths = tf.constant(np.zeros(len(self)) if self.lengths is None else self.lengths)
@@ -121,8 +182,8 @@ class Batches:
 
         return rows
 
-    def _batches_of_tokens(self, batch_tokens: int, multiple: int, seed: int) -> Rows:
-        bounds = tf.constant(self._token_bounds(batch_tokens, multiple))
+    def _batches_of_tokens(self, batch_tokens: int, seed: int) -> Rows:
+        bounds = tf.constant(self._token_bounds(batch_tokens))
         lengths = tf.constant(self._longer_side)
 
         def rows(epoch: tf.Tensor) -> tf.data.Dataset:
@@ -133,35 +194,34 @@ class Batches:
 
         return rows
 
-    def _token_bounds(self, batch_tokens: int, multiple: int) -> np.ndarray:
+    def _token_bounds(self, batch_tokens: int) -> np.ndarray:
         if self.lengths is None:
             raise DataError(
                 f"--train.batch_tokens {batch_tokens}: these records do not differ in length; give "
                 "--train.batch_size instead"
             )
-        key = batch_tokens, multiple
-        if key not in self._bounds:
-            self._bounds[key] = token_bounds(self._longer_side, batch_tokens, multiple)
-        return self._bounds[key]
+        if batch_tokens not in self._bounds:
+            self._bounds[batch_tokens] = token_bounds(self._longer_side, batch_tokens)
+        return self._bounds[batch_tokens]
 
     @cached_property
     def _longer_side(self) -> np.ndarray:
         return _longer(tf.constant(self.lengths)).numpy()
 
     @cached_property
-    def _bounds(self) -> dict[tuple[int, int], np.ndarray]:
-        """What `token_bounds` has returned, by its arguments: both the number of an epoch's batches
+    def _bounds(self) -> dict[int, np.ndarray]:
+        """What `token_bounds` has returned, by its argument: both the number of an epoch's batches
         and the batches are asked for."""
         return {}
 
-    def evaluation(self, batch_size: int) -> tuple[tf.data.Dataset, np.ndarray]:
+    def evaluation(self, batch_size: int, share: Share = ALL) -> tuple[tf.data.Dataset, np.ndarray]:
         """Each record once, shortest (source) first, as batches of (inputs, targets); and which
         record each row is."""
         order = np.arange(len(self))
         if self.lengths is not None:
             order = np.lexsort(self.lengths.reshape(len(self), -1).T[::-1])
         rows = tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
-        return _parallel(rows, self.collate), order
+        return (_parallel(rows, self.collate) if share == ALL else self._parts(rows, share)), order
 
 
 class EncodedRecords(Batches):
@@ -260,6 +320,8 @@ def streamed_training(
     seed: int,
     shuffle_buffer: int,
     first_epoch: int = 0,
+    share: Share = ALL,
+    first_batch: int = 0,
 ) -> tf.data.Dataset:
     """Endless batches of (inputs, targets) from records that do not fit in memory.
 
@@ -267,6 +329,7 @@ def streamed_training(
         chunks: starts a new pass over the records; yields chunks with `.columns`.
         shuffle_buffer: records held to draw the next one from.
         first_epoch: the epoch to begin with; the order depends on (seed, epoch) alone.
+        first_batch: the batch of that epoch to begin with; those before are read, too.
         Other arguments as in `EncodedRecords`.
     """
     names = sorted(next(iter(chunks())).columns)
@@ -296,17 +359,23 @@ def streamed_training(
 
         return tf.data.Dataset.from_tensor_slices(order).batch(batch_size).map(collate)
 
-    return without_autotuning(_epochs(first_epoch).flat_map(epoch_batches).prefetch(8))
+    batches = _epochs(first_epoch).flat_map(epoch_batches).skip(first_batch)
+    return without_autotuning(_shared(batches, share).prefetch(8))
 
 
 def streamed_evaluation(
-    chunks: Callable[[], Iterator[Any]], preprocessor: Preprocessor, batch_size: int
+    chunks: Callable[[], Iterator[Any]],
+    preprocessor: Preprocessor,
+    batch_size: int,
+    share: Share = ALL,
 ) -> tf.data.Dataset:
     """Each record once, in file order, as batches of (inputs, targets)."""
     names = sorted(next(iter(chunks())).columns)
     batches = _batched(_from_chunks(chunks, preprocessor, names), batch_size)
     return _parallel(
-        batches, lambda columns, targets: preprocessor.batch(preprocessor.encode(columns), targets)
+        batches,
+        lambda columns, targets: preprocessor.batch(preprocessor.encode(columns), targets),
+        share,
     )
 
 
@@ -336,39 +405,36 @@ def epoch_order(
     return tf.cast(tf.concat([tf.reshape(batches, [-1]), order[whole:]], axis=0), tf.int64)
 
 
-def token_bounds(lengths: np.ndarray, batch_tokens: int, multiple: int = 1) -> np.ndarray:
+def token_bounds(lengths: np.ndarray, batch_tokens: int) -> np.ndarray:
     """Where, once records are sorted by length, each batch of at most `batch_tokens` tokens, with
     padding, begins, and the last ends: int64 (batches + 1,).
 
-    The rows of every batch are a multiple of `multiple`, one of it at least whatever the tokens;
-    where they are enough, of eight too, but in the last batches. If fewer are left at the end, the
-    last bound is beyond the records.
+    Every batch has a row at least, whatever its tokens; where rows are enough, a multiple of eight,
+    but in the last batches.
 
     Args:
         lengths: int (records,), in any order.
     """
     longest = np.maximum(np.sort(lengths), 1).astype(np.int64)
-    eights = math.lcm(8, multiple)
     bounds = [0]
     while (start := bounds[-1]) < len(longest):
         most = max(1, batch_tokens // int(longest[start]))
         lengthening = longest[start : start + most]
         padded = np.arange(1, len(lengthening) + 1) * lengthening
         rows = int(np.searchsorted(padded, batch_tokens, "right"))
-        unit = eights if rows > eights and start + rows < len(longest) else multiple
-        bounds.append(start + max(rows - rows % unit, multiple))
+        unit = 8 if rows > 8 and start + rows < len(longest) else 1
+        bounds.append(start + max(rows - rows % unit, 1))
     return np.array(bounds)
 
 
 def token_order(
     lengths: tf.Tensor, bounds: tf.Tensor, seed: tf.Tensor | int, epoch: tf.Tensor | int
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The rows of an epoch, int64 (last bound,), and the parts of them that are its batches, in
-    their order: begin and end, int64 (batches, 2).
+    """The rows of an epoch, int64 (records,), and the parts of them that are its batches, in their
+    order: begin and end, int64 (batches, 2).
 
     Records are shuffled, then sorted by length, so that those of one length take each other's
-    places; then the batches are shuffled. Their sizes are the same every epoch. Where the last
-    bound is beyond the records, the first ones, which are the shortest, follow once more.
+    places; then the batches are shuffled. Their sizes are the same every epoch.
 
     Args:
         lengths: int (records,).
@@ -379,7 +445,6 @@ def token_order(
     records = tf.size(lengths, tf.int64)
     order = _shuffled(tf.range(records), seed, 2 * epoch)
     order = tf.gather(order, tf.argsort(tf.gather(lengths, order), stable=True))
-    order = tf.gather(order, tf.range(bounds[-1]) % records)
     return order, _shuffled(tf.stack([bounds[:-1], bounds[1:]], axis=1), seed, 2 * epoch + 1)
 
 
@@ -395,10 +460,24 @@ def _longer(lengths: tf.Tensor) -> tf.Tensor:
     return lengths if lengths.shape.rank == 1 else tf.reduce_max(lengths, axis=1)
 
 
-def _parallel(dataset: tf.data.Dataset, function: Callable[..., Any]) -> tf.data.Dataset:
-    return without_autotuning(
-        dataset.map(function, num_parallel_calls=2, deterministic=True).prefetch(8)
-    )
+def _parallel(
+    dataset: tf.data.Dataset, function: Callable[..., Any], share: Share = ALL
+) -> tf.data.Dataset:
+    made = dataset.map(function, num_parallel_calls=2, deterministic=True)
+    return without_autotuning(_shared(made, share).prefetch(8))
+
+
+def _shared(batches: tf.data.Dataset, share: Share) -> tf.data.Dataset:
+    """A share of whole batches."""
+    if share == ALL:
+        return batches
+
+    def parts(inputs: Any, targets: Any, *weights: tf.Tensor) -> tf.data.Dataset:
+        rows = tf.shape(tf.nest.flatten(targets)[0])[0]
+        cut = tf.nest.map_structure(share.cut, (inputs, targets))
+        return tf.data.Dataset.from_tensor_slices((*cut, share.weights(rows, *weights)))
+
+    return batches.flat_map(parts)
 
 
 def without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:

@@ -187,27 +187,33 @@ def image_classifier(
     elif config.preset in WIDTHS:
         widths = tuple(config.widths or WIDTHS[config.preset])
         if config.preset == "airbench":
-            net, scale, views = airbench(shape, widths), 1 / 9 / GELU_SCALE, "translate"
+            net = airbench(shape, widths, config.synchronize_norms)
+            scale, views = 1 / 9 / GELU_SCALE, "translate"
         else:
-            net = simple(shape, widths)
+            net = simple(shape, widths, config.synchronize_norms)
     else:
         net = resnet(config.preset, shape)
     return ImageClassifier(net, num_classes, config.dropout, scale, config.views or views)
 
 
-def simple(shape: tuple[int, int, int], widths: tuple[int, ...] = WIDTHS["simple"]) -> keras.Model:
+def simple(
+    shape: tuple[int, int, int],
+    widths: tuple[int, ...] = WIDTHS["simple"],
+    synchronized: bool = False,
+) -> keras.Model:
     """A small net after LeNet (LeCun et al. 1998): three blocks of two 3x3 convolutions, each
     block at half the resolution of the one before, then the mean over places.
 
     Args:
         shape: height, width and channels of the pictures.
         widths: channels of the blocks.
+        synchronized: whether norms take statistics over all replicas.
     """
     image = x = keras.Input(shape, name="image")
     for index, width in enumerate(widths):
         for part in ("a", "b"):
             x = Conv3x3(width, name=f"conv{index + 1}{part}")(x)
-            x = BatchNorm(name=f"norm{index + 1}{part}")(x)
+            x = BatchNorm(synchronized=synchronized, name=f"norm{index + 1}{part}")(x)
             x = layers.ReLU(name=f"relu{index + 1}{part}")(x)
         x = layers.MaxPooling2D(name=f"pool{index + 1}")(x)
     x = layers.GlobalAveragePooling2D(name="features")(x)
@@ -215,7 +221,9 @@ def simple(shape: tuple[int, int, int], widths: tuple[int, ...] = WIDTHS["simple
 
 
 def airbench(
-    shape: tuple[int, int, int], widths: tuple[int, ...] = WIDTHS["airbench"]
+    shape: tuple[int, int, int],
+    widths: tuple[int, ...] = WIDTHS["airbench"],
+    synchronized: bool = False,
 ) -> keras.Model:
     """The net of Jordan 2024 (arXiv 2404.00498, appendix A): a whitening layer, three blocks of
     convolution, pooling, norm, GELU, convolution, norm, GELU, then the maximum over places.
@@ -225,6 +233,7 @@ def airbench(
     Args:
         shape: height, width and channels of the pictures; 32x32x3 in the paper.
         widths: channels of the blocks.
+        synchronized: whether norms take statistics over all replicas.
     """
     image = keras.Input(shape, name="image")
     x = Silu(name="silu0")(Whitening(scale=GELU_SCALE, name="whitening")(image))
@@ -234,7 +243,8 @@ def airbench(
             x = Conv3x3(width, PartialIdentity(), name=f"conv{name}")(x)
             if part == "a":
                 x = layers.MaxPooling2D(name=f"pool{index + 1}")(x)
-            x = BatchNorm(0.6, 1e-12, scale=GELU_SCALE, name=f"norm{name}")(x)
+            norm = BatchNorm(0.6, 1e-12, GELU_SCALE, synchronized, name=f"norm{name}")
+            x = norm(x)
             x = Silu(name=f"silu{name}")(x)
     x = layers.GlobalMaxPooling2D(name="features")(x)
     return keras.Model(image, x, name="airbench")

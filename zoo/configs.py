@@ -110,6 +110,11 @@ class CnnConfig:
     its mirror image (2 times the work), or these and both moved by a pixel each way (6 times); by
     default `translate` for airbench, else `one`."""
 
+    synchronize_norms: bool = False
+    """Under several replicas, have batch norms of simple and airbench take their mean and variance
+    over the whole batch, as on one, instead of each over its own part; slower, worth it where parts
+    are small."""
+
     def __post_init__(self) -> None:
         if not self.preset:
             raise PresetError(f"preset is empty; give {', '.join(CNNS)}, or a pretrained one")
@@ -117,6 +122,11 @@ class CnnConfig:
             raise PresetError(f"widths {self.widths}: those of {self.preset} can't be changed")
         if self.widths is not None and (len(self.widths) != 3 or min(self.widths) < 1):
             raise PresetError(f"widths {self.widths}: give three numbers of channels")
+        if self.synchronize_norms and self.preset not in ("simple", "airbench"):
+            raise PresetError(
+                f"synchronize_norms: those of {self.preset} can't be; leave it out, or give the "
+                "preset simple or airbench"
+            )
         if self.start and self.channels == 1:
             raise PresetError(f"channels 1: {self.preset} was trained on colour; leave it out")
         for name in ("height", "width"):

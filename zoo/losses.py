@@ -103,18 +103,34 @@ class TokenCrossentropy(keras.losses.Loss):
         # As Keras divides, since gradients are summed over replicas.
         return tf.reduce_mean(losses) / tf.distribute.get_strategy().num_replicas_in_sync
 
+    def count(self, y_true, rows):
+        """How many tokens a mean over some records is over.
+
+        Args:
+            y_true: the token ids, 0 for padding.
+            rows: float (batch,), 1 for the records that count, else 0.
+        """
+        is_token = tf.cast(tf.not_equal(y_true, 0), tf.float32)
+        return tf.reduce_sum(is_token * _to_rank(tf.cast(rows, tf.float32), 2))
+
     def _shares(self, y_true):
         """What to multiply tokens' losses by, so that their mean is that over real tokens."""
         is_token = tf.cast(tf.not_equal(y_true, 0), tf.float32)
-        count, share = tf.reduce_sum(is_token), tf.cast(tf.size(is_token), tf.float32)
-        replica = tf.distribute.get_replica_context()
-        if replica is not None and replica.num_replicas_in_sync > 1:
-            count = replica.all_reduce(tf.distribute.ReduceOp.SUM, count)
-            share *= replica.num_replicas_in_sync
-        return is_token * (share / tf.maximum(count, 1.0))
+        return is_token / tf.maximum(_share_of_all(is_token), 1e-30)
 
     def get_config(self):
         return {**super().get_config(), "label_smoothing": self.label_smoothing}
+
+
+def _share_of_all(counts):
+    """The share of ones in a float tensor of ones and zeros: over all replicas, as Keras takes the
+    mean of their means."""
+    one, all_of_them = tf.reduce_sum(counts), tf.cast(tf.size(counts), counts.dtype)
+    replica = tf.distribute.get_replica_context()
+    if replica is not None and replica.num_replicas_in_sync > 1:
+        one = replica.all_reduce(tf.distribute.ReduceOp.SUM, one)
+        all_of_them *= replica.num_replicas_in_sync
+    return one / all_of_them
 
 
 @keras.saving.register_keras_serializable(package="zoo")
@@ -202,7 +218,8 @@ class ForecastLoss(keras.losses.Loss):
 
     `call` takes raw targets (batch, horizon, targets), NaN where there are none, and forecasts
     (batch, horizon, targets, 1 + quantiles); it returns float (batch, horizon), whose mean is that
-    over the targets that there are, or 0 where there are none.
+    over the targets that there are, or 0 where there are none. On several replicas, it is that over
+    all replicas' targets which is the mean of the replicas' means.
     """
 
     def __init__(self, deviation, quantiles=(), name: str = "forecast_loss", **kwargs) -> None:
@@ -220,8 +237,13 @@ class ForecastLoss(keras.losses.Loss):
             losses = losses + ops.mean(pinball, axis=-1)
         known = _known(y_true, losses.dtype)
         # Unknown targets have a loss of 0, by which the mean over all would be too small.
-        share = ops.sum(known) / ops.cast(ops.size(known), losses.dtype)
+        share = _share_of_all(known)
         return ops.mean(losses, axis=-1) / ops.where(share > 0, share, 1.0)
+
+    def count(self, y_true, rows):
+        """How many targets a mean over some records is over; `rows` as in `TokenCrossentropy`."""
+        known = _known(y_true, "float32")
+        return ops.sum(known * _to_rank(ops.cast(rows, "float32"), len(known.shape)))
 
     def get_config(self):
         own = {"deviation": self.deviation, "quantiles": self.quantiles}

@@ -5,7 +5,8 @@ logits = model({"source_ids": source_ids, "target_ids": target_ids})
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -137,16 +138,26 @@ class Translator(keras.Model):
         loss: Any = None,
         loss_weights: Any = None,
         metrics: Any = None,
+        weighted_metrics: Any = None,
         **kwargs: Any,
     ) -> None:
-        super().compile(optimizer, loss, loss_weights, metrics, **kwargs)
-        self._perplexities = [m for m in metrics or () if isinstance(m, Perplexity)]
+        super().compile(optimizer, loss, loss_weights, metrics, weighted_metrics, **kwargs)
+        metrics = [*(metrics or ()), *(weighted_metrics or ())]
+        self._perplexities = [metric for metric in metrics if isinstance(metric, Perplexity)]
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Keras' step; compiled with a `TokenCrossentropy`, without logits."""
+        with self.training_step():
+            return super().train_step(data)
+
+    @contextmanager
+    def training_step(self) -> Iterator[None]:
+        """Inside it, what is called with the training batch, `compute_loss` and `compute_metrics`
+        are to take each other's word: compiled with a `TokenCrossentropy`, they pass on parts of
+        what logits are made of instead of logits."""
         self._now.fusing = isinstance(self.loss, TokenCrossentropy)
         try:
-            return super().train_step(data)
+            yield
         finally:
             self._now.fusing = False
 

@@ -11,17 +11,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from tasks.engine.checkpoints import (
-    History,
-    best_epoch,
-    damaged,
-    float32_twin,
-    save_best,
-    weights_of,
-)
+from tasks.engine.checkpoints import best_epoch, damaged, float32_twin, save_best, weights_of
 from tasks.engine.files import atomic_path
 from tasks.engine.options import Train
 from tasks.engine.run import Run
+from tasks.engine.states import History
 
 
 class EpochWeights(keras.callbacks.Callback):

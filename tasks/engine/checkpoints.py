@@ -1,77 +1,154 @@
-"""What of a run is kept after each epoch, and what is read back to resume it."""
+"""What of a run is kept while it is trained: the best model, and states to go on from."""
 
-import zipfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from tasks.engine.errors import UsageError
+from tasks.engine.ballot import Ballot
+from tasks.engine.errors import Stopped, UsageError
 from tasks.engine.files import atomic_path
+from tasks.engine.options import Train
 from tasks.engine.run import Run
-
-History = list[dict[str, float]]
-
-_EPOCH = "epoch.txt"  # a member of last.keras
+from tasks.engine.states import History, Metrics, Progress, State, States, one_line
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Keeps the best and the last model and the history, and stops when patience ends.
+    """Keeps the best model, the history, and states of the training; stops when patience ends, or
+    when it is asked to.
 
     `best.keras` is a model without optimizer that computes in float32 whatever training did, so
     that it answers the same on every machine; its weights are the averages if the optimizer keeps
-    any.
-    `last.keras` is everything that training goes on from. The history is written before `last`, so
-    that an epoch which `last` holds is never missing from it; best and patience are read off the
-    history, so there is no further state to save.
+    any. `last.keras` is the model after the last epoch, with its optimizer. What training goes on
+    from are the `states`; best and patience are read off the history that they hold, and whatever
+    an epoch writes is written before the state that says that the epoch is done.
+
+    It is to come after all callbacks whose doings must not be lost.
 
     Args:
         run: whose checkpoints.
+        states: where states are saved.
         history: the logs of the epochs before this callback's first, appended to in place.
         monitor: the key of the logs that picks the best.
         mode: whether `max` or `min` of it is best.
-        patience: stop after this many epochs without a better one; None to go on.
+        train: says when to save, and how patient to be.
         since: the epochs from which patience counts, such as those with a frozen model.
+        last: the epoch, counted from one, that training ends with.
+        ballot: what says that some worker wants a state saved, or training stopped.
+        clocks: the seconds of the epoch so far, by what they were spent on.
+        resumed: the state within an epoch that training goes on from.
+        metrics: that the model is compiled with.
+        flush: writes what other callbacks hold back, before a state says that it was done.
     """
 
     def __init__(
         self,
         run: Run,
+        states: States,
         history: History,
         monitor: str,
         mode: str,
-        patience: int | None,
+        train: Train,
+        *,
         since: int = 0,
+        last: int,
+        ballot: Ballot,
+        clocks: Callable[[], dict[str, float]] = dict,
+        resumed: State | None = None,
+        metrics: Metrics = (),
+        flush: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__()
         self._run = run
+        self._states = states
         self._history = history
         self._monitor = monitor
         self._mode = mode
-        self._patience = patience
+        self._train = train
         self._since = since
+        self._last = last
+        self._ballot = ballot
+        self._clocks = clocks
+        self._resumed = resumed
+        self._metrics = metrics
+        self._flush = flush
         self._copy: keras.Model | None = None
+        self._epoch = 0
+        self._saved = time.monotonic()
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self._epoch = epoch
+        if self._resumed is not None:  # only now, as Keras has just set its metrics to nothing
+            self._resumed.restore(self.model, self._metrics)
+            self._resumed = None
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        if not logs or batch + 1 == self.params["steps"]:  # done before; or `on_epoch_end` is next
+            return
+        steps, minutes = self._train.checkpoint_steps, self._train.checkpoint_minutes
+        if minutes and time.monotonic() - self._saved > 60 * minutes:
+            self._ballot.ask_to_save()
+        save, stop = self._ballot.count()
+        done = self._epoch * self.params["steps"] + batch + 1
+        if save or stop or (steps and done % steps == 0):
+            self._save(batch + 1, wait=stop)
+        if stop:
+            raise Stopped(f"after batch {batch + 1} of epoch {self._epoch + 1}")
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         self._history.append({"epoch": epoch + 1} | {k: float(v) for k, v in (logs or {}).items()})
         best = best_epoch(self._history, self._monitor, self._mode)
-        if best == epoch + 1:
-            self._save_best()
-        self._run.write_history(self._history)
-        with atomic_path(self._run.last) as path:
-            self.model.save(path)
-            # In the same file, so that weights and epoch can't disagree.
-            with zipfile.ZipFile(path, "a") as archive:
-                archive.writestr(_EPOCH, str(epoch + 1))
-        if self._patience is not None and epoch + 1 - max(best, self._since) >= self._patience:
+        patience = self._train.patience
+        impatient = patience is not None and epoch + 1 - max(best, self._since) >= patience
+        with saving(self._run.checkpoints):
+            if best == epoch + 1:
+                self._save_best()
+            self._run.write_history(self._history)
+            if impatient or epoch + 1 == self._last:
+                with atomic_path(self._run.last) as path:
+                    self.model.save(path)
+        self._epoch = epoch + 1
+        _, stop = self._ballot.count()
+        self._save(0, wait=stop)
+        if impatient:
             self.model.stop_training = True
+        elif stop and epoch + 1 < self._last:
+            raise Stopped(f"after epoch {epoch + 1}")
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        with saving(self._run.checkpoints):
+            self._states.settle()
+
+    def _save(self, batch: int, wait: bool) -> None:
+        self._flush()
+        progress = Progress(
+            self._epoch, batch, list(self._history), self._clocks() if batch else {}
+        )
+        with saving(self._run.checkpoints):
+            self._states.save(progress, self.model, wait)
+        self._saved = time.monotonic()
 
     def _save_best(self) -> None:
         if self._copy is None:
             self._copy = float32_twin(self.model)
         copy_weights(self.model, self._copy)
         save_best(self._copy, self._run)
+
+
+@contextmanager
+def saving(folder: Path) -> Iterator[None]:
+    """Says of a disk that takes no more what is still there."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: can't be written ({one_line(error)}); the checkpoints before are intact: "
+            "make room, and give the same command again"
+        ) from None
 
 
 def best_epoch(history: History, monitor: str, mode: str) -> int:
@@ -121,31 +198,17 @@ def weights_of(model: keras.Model) -> list[np.ndarray]:
     return [averages.get(weight.path, weight).numpy() for weight in model.weights]
 
 
-def finished_epochs(run: Run) -> int:
-    """The number of epochs that the last checkpoint has seen; 0 if there is none."""
-    for remains in run.checkpoints.glob(".*.keras"):
-        remains.unlink()  # of a save that was killed
-    if not run.last.exists():
-        return 0
-    try:
-        with zipfile.ZipFile(run.last) as archive:
-            return int(archive.read(_EPOCH))
-    except (zipfile.BadZipFile, ValueError, KeyError, OSError) as error:
-        raise damaged(run, run.last, error) from None
-
-
-def restore(model: keras.Model, run: Run) -> None:
-    """Loads the last checkpoint into a model that is compiled as it was."""
+def restore(model: keras.Model, state: State, run: Run, metrics: Metrics = ()) -> None:
+    """Gives a model that is compiled as it was, with these metrics, the values of a state."""
     try:
         model.optimizer.build(model.trainable_variables)
-        model.load_weights(run.last)
-    except (zipfile.BadZipFile, ValueError, KeyError, OSError) as error:
-        raise damaged(run, run.last, error) from None
+        state.restore(model, metrics)
+    except ValueError as error:
+        raise damaged(run, run.states, error) from None
 
 
 def damaged(run: Run, file: Path, error: Exception) -> UsageError:
     """What to say of a run's file that can't be read."""
     return UsageError(
-        f"{file}: damaged ({' '.join(str(error).split())[:200]}); "
-        f"delete {run.checkpoints} to train anew"
+        f"{file}: damaged ({one_line(error)}); delete {run.checkpoints} to train anew"
     )

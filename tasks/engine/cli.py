@@ -13,8 +13,10 @@ import errno
 import inspect
 import json
 import re
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from types import UnionType
@@ -24,7 +26,7 @@ import yaml
 from jsonargparse import ArgumentParser, set_parsing_settings
 
 from data.errors import DataError
-from tasks.engine.errors import ExportError, UsageError
+from tasks.engine.errors import ExportError, RunError, Stopped, UsageError
 from tasks.engine.memory import keep_freed_memory
 from tasks.engine.options import Config, ExportOptions, RunOptions, Train
 from tasks.engine.quiet import quiet_imports
@@ -51,14 +53,20 @@ _MACHINE_SAYS_NO = {
 
 def main(task_class: type[Task], arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command that the arguments spell, and exits with its code."""
+    with suppress(ValueError):  # not in the main thread
+        # The first process of a container would not hear it otherwise.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         _run(task_class(), list(sys.argv[1:] if arguments is None else arguments))
     except (UsageError, DataError, PresetError) as error:
         _fail(str(error))
-    except ExportError as error:
+    except (ExportError, RunError) as error:
         _fail(str(error), code=1)
+    except Stopped as stopped:
+        print(f"stopped {stopped}; the same command goes on from there", file=sys.stderr)
+        sys.exit(130)
     except KeyboardInterrupt:
-        print("interrupted; a run goes on after its last whole epoch", file=sys.stderr)
+        print("interrupted; a run goes on from its last saved state", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output is gone

@@ -1,13 +1,30 @@
 """Devices: the tf.distribute strategy that trains, and the precision that suits the machine."""
 
+import json
 import os
-from contextlib import suppress
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.distribute.cluster_resolver.slurm_cluster_resolver import (
+    expand_hostlist,
+    expand_tasks_per_node,
+)
+from tensorflow.python.distribute.collective_all_reduce_strategy import CollectiveAllReduceExtended
 
-from tasks.engine.errors import UsageError
+from data.batching import ALL, Share
+from tasks.engine import keras_replicas
+from tasks.engine.errors import RunError, UsageError
 from tasks.engine.options import Train
+
+_SLURM = ("STEP_NUM_TASKS", "STEP_NODELIST", "STEP_TASKS_PER_NODE", "PROCID")
+_EXAMPLE = (
+    """TF_CONFIG='{"cluster": {"worker": ["one:2222", "two:2222"]}, """
+    """"task": {"type": "worker", "index": 0}}'"""
+)
 
 
 def one_thread_an_op() -> None:
@@ -32,35 +49,219 @@ def processors() -> int:
 
 
 def make_strategy(train: Train) -> tf.distribute.Strategy:
-    """The strategy that the options ask for; call it before TensorFlow touches any device."""
-    gpus = tf.config.list_physical_devices("GPU")
+    """The strategy that the options ask for; call it before TensorFlow touches any device.
+
+    Raises:
+        UsageError: this machine, or its environment, has not what the strategy needs.
+    """
     name = train.strategy
     if name == "auto":
-        name = "mirrored" if len(gpus) > 1 or (train.replicas or 1) > 1 else "default"
-    if name == "default":
-        if (train.replicas or 1) > 1:
-            raise UsageError(
-                f"--train.replicas {train.replicas} needs --train.strategy mirrored, "
-                "or leave the strategy on auto"
-            )
-        return tf.distribute.get_strategy()
-    devices = _replica_devices(train.replicas, len(gpus))
-    if train.batch_size % len(devices):
+        gpus = len(tf.config.list_physical_devices("GPU"))
+        name = "mirrored" if gpus > 1 or (train.replicas or 1) > 1 else "default"
+        name = "multi_worker" if _workers_of_environment() > 1 else name
+    if name == "default" and (train.replicas or 1) > 1:
         raise UsageError(
-            f"--train.batch_size {train.batch_size}: must be a multiple of the {len(devices)} "
-            "replicas, which share each batch"
+            f"--train.replicas {train.replicas} needs --train.strategy mirrored or multi_worker, "
+            "or leave the strategy on auto"
         )
-    if train.accumulate > 1 and len(devices) > 1:
+    make = {
+        "default": lambda replicas: tf.distribute.get_strategy(),
+        "mirrored": _mirrored,
+        "multi_worker": _multi_worker,
+        "tpu": _tpu,
+    }
+    strategy = make[name](train.replicas)
+    keras_replicas.mend()
+    if train.accumulate > 1 and strategy.num_replicas_in_sync > 1:
         raise UsageError(
             "--train.accumulate works on one replica only (Keras can't update inside a condition "
             "under several); raise --train.batch_size, or give --train.strategy default"
         )
+    return strategy
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process is the one that writes: the first worker, or the only one."""
+    return _index(strategy) == 0
+
+
+def has_workers(strategy: tf.distribute.Strategy) -> bool:
+    """Whether there are several processes that train together."""
+    return getattr(strategy.extended, "_num_workers", 1) > 1
+
+
+def share_of(strategy: tf.distribute.Strategy) -> Share:
+    """The part of each batch that this process' replicas take."""
+    own = len(strategy.extended.worker_devices)
+    return Share(strategy.num_replicas_in_sync, _index(strategy) * own, own)
+
+
+def distributed(batches: Callable[[Share], tf.data.Dataset]) -> Any:
+    """Endless batches for `fit` under the strategy in scope, of which each process makes its own
+    share, and each of its replicas gets a part."""
+    strategy = tf.distribute.get_strategy()
+    if strategy.num_replicas_in_sync == 1:
+        return batches(ALL)
+    share = share_of(strategy)
+    return strategy.distribute_datasets_from_function(lambda context: batches(share))
+
+
+def wait_for_all(strategy: tf.distribute.Strategy) -> None:
+    """Returns when every worker has come here."""
+    strategy.reduce("SUM", strategy.run(lambda: tf.ones([])), axis=None)
+
+
+@contextmanager
+def missing_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """Says which worker is gone when one is: the others notice at the next step if its process has
+    ended, and within half a minute if it, or its machine, has only fallen silent.
+
+    Raises:
+        RunError: a worker is gone.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if not has_workers(strategy) or isinstance(error, tf.errors.InvalidArgumentError):
+            raise
+        tasks = re.findall(r"/job:(\w+)/(?:replica:\d+/)?task:(\d+)", error.message)
+        mine = (strategy.cluster_resolver.task_type, str(strategy.cluster_resolver.task_id))
+        names = [_name(*task) for task in dict.fromkeys(tasks) if task != mine]
+        raise RunError(
+            f"{_name(*mine)} can't go on: {' or '.join(names) or 'another worker'} is gone; "
+            "start all workers again, and training goes on from its last saved state"
+        ) from None
+
+
+def _name(kind: str, number: str) -> str:
+    """What people call a worker."""
+    return "the chief" if kind == "chief" else f"{kind} {number}"
+
+
+def _index(strategy: tf.distribute.Strategy) -> int:
+    return getattr(strategy.extended, "_id_in_cluster", None) or 0
+
+
+def _mirrored(replicas: int | None) -> tf.distribute.Strategy:
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    devices = _local_devices(replicas, gpus)
     # Without GPUs there is nothing for the default's NCCL to talk to.
     reduction = None if gpus else tf.distribute.ReductionToOneDevice()
     return tf.distribute.MirroredStrategy(devices, cross_device_ops=reduction)
 
 
-def _replica_devices(replicas: int | None, gpus: int) -> list[str]:
+def _multi_worker(replicas: int | None) -> tf.distribute.Strategy:
+    cluster = _cluster()
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    devices = _local_devices(replicas, gpus)
+    if gpus and len(devices) < gpus:
+        visible = tf.config.list_physical_devices("GPU")[: len(devices)]
+        tf.config.set_visible_devices(visible, "GPU")
+    options = tf.distribute.experimental.CommunicationOptions(
+        implementation=tf.distribute.experimental.CommunicationImplementation.NCCL
+        if gpus
+        else tf.distribute.experimental.CommunicationImplementation.RING
+    )
+    with _cpus_a_worker(len(devices)):
+        return tf.distribute.MultiWorkerMirroredStrategy(cluster, options)
+
+
+def _tpu(replicas: int | None) -> tf.distribute.Strategy:
+    if replicas:
+        raise UsageError("--train.replicas: a TPU has as many as it has cores; leave it out")
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect()
+    except (ValueError, OSError, tf.errors.OpError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(
+            f"--train.strategy tpu: no TPU was found ({reason}); start this on a TPU VM, or name "
+            "the TPU in the environment variable TPU_NAME"
+        ) from None
+    return tf.distribute.TPUStrategy(resolver)
+
+
+def _workers_of_environment() -> int:
+    """How many workers the environment says there are: TF_CONFIG, or Slurm of `srun`'s tasks."""
+    _translate_slurm()
+    if "TF_CONFIG" not in os.environ:
+        return 1
+    return sum(len(addresses) for addresses in _tf_config()["cluster"].values())
+
+
+def _cluster() -> tf.distribute.cluster_resolver.ClusterResolver:
+    _translate_slurm()
+    if "TF_CONFIG" not in os.environ:
+        raise UsageError(
+            "--train.strategy multi_worker: who are the workers? Say so on each machine in "
+            f"TF_CONFIG, such as {_EXAMPLE}, start this by Slurm's srun, or rehearse it here with "
+            "python -m tasks.launch --workers 2 -- COMMAND"
+        )
+    _tf_config()
+    return tf.distribute.cluster_resolver.TFConfigClusterResolver()
+
+
+def _translate_slurm(port: int = 8888) -> None:
+    """Says in TF_CONFIG what Slurm says of the tasks of a step, unless that is said already.
+
+    TensorFlow's own resolver for Slurm takes hosts in another order than Slurm's ranks, and fails
+    without GPUs. Slurm gives each task its GPUs, by `--gpus-per-task`.
+    """
+    slurm = {name: os.environ.get(f"SLURM_{name}", "") for name in _SLURM}
+    if "TF_CONFIG" in os.environ or int(slurm["STEP_NUM_TASKS"] or 1) < 2:
+        return
+    try:
+        hosts = expand_hostlist(slurm["STEP_NODELIST"])
+        tasks = expand_tasks_per_node(slurm["STEP_TASKS_PER_NODE"])
+        rank = int(slurm["PROCID"])
+    except (ValueError, AssertionError) as error:
+        raise UsageError(f"Slurm's variables can't be understood: {error}") from None
+    addresses = [
+        f"{host}:{port + number}"
+        for host, count in zip(hosts, tasks, strict=True)
+        for number in range(count)
+    ]
+    task = {"type": "worker", "index": rank}
+    os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": addresses}, "task": task})
+
+
+def _tf_config() -> dict[str, Any]:
+    """What the environment variable TF_CONFIG says, checked."""
+    text = os.environ["TF_CONFIG"]
+    try:
+        config = json.loads(text)
+        cluster = config.get("cluster") or {}
+        task = config.get("task") or {"type": "worker", "index": 0}
+        if not cluster:
+            return {"cluster": {"worker": ["localhost:0"]}, "task": task}
+        cluster[task["type"]][int(task["index"])]
+        if not set(cluster) <= {"chief", "worker"}:
+            raise ValueError(f"has jobs other than chief and worker: {', '.join(cluster)}")
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        what = f"no such task: {error}" if isinstance(error, KeyError) else str(error)
+        raise UsageError(f"TF_CONFIG: {what}; it should be like {_EXAMPLE}") from None
+    return config
+
+
+@contextmanager
+def _cpus_a_worker(count: int) -> Iterator[None]:
+    """Has a worker without GPUs take several logical CPUs for replicas, of which the strategy knows
+    one only: for rehearsals."""
+    original = CollectiveAllReduceExtended._initialize_local_devices
+
+    def local_devices(self: Any, resolver: Any, worker: str) -> tuple[tuple[str, ...], str]:
+        devices, kind = original(self, resolver, worker)
+        if kind == "CPU":
+            devices = tuple(f"{worker}/device:CPU:{index}" for index in range(count))
+        return devices, kind
+
+    CollectiveAllReduceExtended._initialize_local_devices = local_devices
+    try:
+        yield
+    finally:
+        CollectiveAllReduceExtended._initialize_local_devices = original
+
+
+def _local_devices(replicas: int | None, gpus: int) -> list[str]:
     if gpus:
         wanted = replicas or gpus
         if wanted > gpus:

@@ -7,3 +7,11 @@ class UsageError(ValueError):
 
 class ExportError(RuntimeError):
     """The model must not be published; the message says all that speaks against it."""
+
+
+class RunError(RuntimeError):
+    """A training can't go on, though the command was right; the message is one line, as above."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A training was asked to end, and has saved its state; the message says where it is."""

@@ -100,22 +100,34 @@ class Train:
     """What products are computed in; weights stay float32. `auto` takes mixed_bfloat16 where the
     machine computes it natively, else float32."""
 
-    strategy: Literal["auto", "default", "mirrored"] = "auto"
-    """The tf.distribute strategy: `mirrored` trains on all of this machine's GPUs; `auto` does so
-    where there are several."""
+    strategy: Literal["auto", "default", "mirrored", "multi_worker", "tpu"] = "auto"
+    """The tf.distribute strategy: `mirrored` trains on all of this machine's GPUs, `multi_worker`
+    on those of several machines, which TF_CONFIG or Slurm name, `tpu` on a TPU's cores; `auto`
+    takes the first or the second where there are several."""
 
     replicas: int | None = None
-    """Replicas of `mirrored`: this many GPUs, or, on a machine without, logical CPU devices (to
-    rehearse; it is no faster)."""
+    """Replicas of `mirrored`, and on each machine of `multi_worker`: this many GPUs, or, without
+    any, logical CPU devices (to rehearse; it is no faster)."""
+
+    checkpoint_steps: int | None = None
+    """Save the training's state after every so many steps, beside after each epoch; a run that is
+    killed goes on from the last one."""
+
+    checkpoint_minutes: float | None = 10.0
+    """Save it also when so many minutes have passed since the last time; null for never."""
+
+    on_nan: Literal["stop", "rollback"] = "stop"
+    """What to do when the loss is not a finite number: `stop`, or go back to the weights of the
+    last saved state and leave out the batches since."""
 
     profile: str | None = None
     """Steps to profile for TensorBoard, first and last: `20,30`."""
 
     def __post_init__(self) -> None:
         counts = ("epochs", "batch_size", "batch_tokens", "accumulate", "replicas", "patience")
-        for name in (*counts, "average_epochs"):
+        for name in (*counts, "average_epochs", "checkpoint_steps"):
             _require(name, getattr(self, name), "at least 1", lambda value: value >= 1)
-        for name in ("learning_rate", "head_learning_rate", "clip_norm"):
+        for name in ("learning_rate", "head_learning_rate", "clip_norm", "checkpoint_minutes"):
             _require(name, getattr(self, name), "above 0", lambda value: value > 0)
         for name in ("weight_decay", "bias_scale", "lookahead", "freeze_epochs"):
             _require(name, getattr(self, name), "at least 0", lambda value: value >= 0)

@@ -1,6 +1,9 @@
 """The run folder: everything needed to repeat, judge, resume or explain a run."""
 
+import atexit
 import json
+import shutil
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +16,10 @@ from tasks.engine.errors import UsageError
 from tasks.engine.files import atomic_write
 
 # Options that may differ between two commands that mean the same run.
-_INCIDENTAL = ("config", "run.", "export.", "decode.", "train.profile")
+_INCIDENTAL = (
+    *("config", "run.", "export.", "decode.", "train.profile", "train.checkpoint_", "train.on_nan"),
+    *("train.strategy", "train.replicas"),
+)
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,8 @@ class Run:
     checkpoints = property(lambda self: self.folder / "checkpoints")
     best = property(lambda self: self.checkpoints / "best.keras")
     last = property(lambda self: self.checkpoints / "last.keras")
+    states = property(lambda self: self.checkpoints / "states")
+    bad_batches = property(lambda self: self.folder / "bad_batches")
     cache = property(lambda self: self.folder / "cache")
     history_file = property(lambda self: self.checkpoints / "history.json")
     epochs = property(lambda self: self.checkpoints / "epochs")
@@ -60,6 +68,19 @@ class Run:
     def baselines(self) -> list[str]:
         """The names of the models to compare with that there are."""
         return sorted(path.parents[1].name for path in self.folder.glob("baselines/*/*/best.keras"))
+
+    def scratch(self) -> "Run":
+        """A temporary folder that begins as this one, whatever becomes of either: where the workers
+        write that are not to."""
+        folder = Path(tempfile.mkdtemp(prefix="worker-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        for path in self.folder.rglob("*"):
+            within = path.relative_to(self.folder)
+            if path.is_file() and within.parts[0] not in ("logs", "cache"):
+                (folder / within).parent.mkdir(parents=True, exist_ok=True)
+                # Files are only ever replaced, so that a link is as good as a copy.
+                (folder / within).symlink_to(path.absolute())
+        return Run(folder)
 
     def resumable(self, options: dict[str, Any], defaults: Mapping[str, Any] | None = None) -> bool:
         """Whether the folder already holds this very run; False when it is free for a new one.

@@ -8,7 +8,8 @@ projector at checkpoints that are not there.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 from google.protobuf import text_format
+from tensorboard.compat.proto import event_pb2
 from tensorboard.plugins.hparams import api as hparams_api
 from tensorboard.plugins.hparams import api_pb2, summary
 from tensorboard.plugins.projector import ProjectorConfig
 
-from tasks.engine.files import atomic_write
+from tasks.engine.files import atomic_path, atomic_write
 from tasks.engine.galleries import gallery, spread_to_one
 from tasks.engine.markdown import one_line
 from tasks.engine.options import profiled_steps
@@ -95,26 +97,27 @@ class TensorBoard(keras.callbacks.Callback):
         if self.inputs is not None and self._step == 0:
             with self.writer("train").as_default():
                 tf.summary.graph(self._forward_graph())
+        if self.profile[0] == 1:
+            self._profile()
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        self._step = max(self._step, epoch * (self.params.get("steps") or 0))
-        self._epoch_start = self._step
+        steps = self.params.get("steps")
+        self._epoch_start = epoch * steps if steps else self._step
         self._mark = None
 
-    def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        self._session_batches += 1
-        if self._session_batches == self.profile[0]:
-            tf.profiler.experimental.start(str(self.logdir))
-            self._profiling = True
-
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        if not logs:  # trained on before training was resumed
+            return
+        self._session_batches += 1
         if self._profiling and self._session_batches == self.profile[1]:
             self._stop_profiling()
-        before, self._step = self._step, self._epoch_start + batch + 1
-        if self._mark is None:
+        if self._session_batches == self.profile[0] - 1:
+            self._profile()
+        self._step = self._epoch_start + batch + 1
+        if self._step % self.update_freq == 0:
+            self._write_batch(logs)
+        elif self._mark is None:
             self._mark = self._step, time.perf_counter()
-        elif before // self.update_freq != self._step // self.update_freq:
-            self._write_batch(logs or {}, *self._mark)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         if self.hparams and self._session is None:
@@ -123,7 +126,7 @@ class TensorBoard(keras.callbacks.Callback):
             split = "validation" if name.startswith("val_") else "train"
             with self.writer(split).as_default():
                 tf.summary.scalar(f"epoch_{name.removeprefix('val_')}", value, epoch)
-        self._flush()
+        self.flush()
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         if self._profiling:
@@ -136,15 +139,17 @@ class TensorBoard(keras.callbacks.Callback):
             writer.close()
         self._writers.clear()
 
-    def _write_batch(self, logs: Mapping[str, Any], step: int, since: float) -> None:
-        """Writes the logs, and the speed since the given step and time."""
+    def _write_batch(self, logs: Mapping[str, Any]) -> None:
+        """Writes the logs, and the speed since the last time."""
         values = {name: float(value) for name, value in logs.items()}
         values["learning_rate"] = float(
             keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
         )
         now = time.perf_counter()  # after the values, for which the device had to finish
-        examples = (self._step - step) * self.examples_per_step
-        values["examples_per_second"] = examples / (now - since)
+        if self._mark is not None:
+            step, since = self._mark
+            examples = (self._step - step) * self.examples_per_step
+            values["examples_per_second"] = examples / (now - since)
         self._mark = self._step, now
         with self.writer("train").as_default():
             for name, value in values.items():
@@ -161,13 +166,50 @@ class TensorBoard(keras.callbacks.Callback):
         forward = tf.function(lambda inputs: self.model(inputs, training=False))
         return forward.get_concrete_function(self.inputs).graph
 
+    def _profile(self) -> None:
+        tf.profiler.experimental.start(str(self.logdir))
+        self._profiling = True
+
     def _stop_profiling(self) -> None:
         tf.profiler.experimental.stop()
         self._profiling = False
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Writes what is held back, so that it is there if the process is killed."""
         for writer in self._writers.values():
             writer.flush()
+
+
+def forget_after(logdir: Path, epoch: int, step: int) -> None:
+    """Removes from all runs in a folder what training is to write once more.
+
+    Args:
+        epoch: whole epochs that stay, counted from the first: scalars and pictures by epoch.
+        step: training steps that stay: scalars named `batch_*`.
+    """
+
+    def stays(event: Any) -> bool:
+        tag = event.summary.value[0].tag if event.summary.value else ""
+        if tag.startswith("batch_"):
+            return event.step <= step
+        once = not tag or tag.startswith(("augmented_", "_hparams_"))  # before the first epoch
+        return once or event.step < epoch
+
+    for path in sorted(logdir.rglob("events.out.tfevents.*")):
+        events = list(_events(path))
+        kept = [event for event in events if stays(event)]
+        if len(kept) == len(events):
+            continue
+        with atomic_path(path) as temporary, tf.io.TFRecordWriter(str(temporary)) as writer:
+            for event in kept:
+                writer.write(event.SerializeToString())
+
+
+def _events(path: Path) -> Iterator[Any]:
+    """A file's events, up to where the writing process was killed."""
+    with suppress(tf.errors.DataLossError):
+        for record in tf.data.TFRecordDataset(str(path)):
+            yield event_pb2.Event.FromString(record.numpy())
 
 
 def write_augmented(logdir: Path, inputs: Mapping[str, tf.Tensor], count: int = 48) -> None:

@@ -1,36 +1,48 @@
 """Training: plain `model.fit`, under a strategy, from the task's answers."""
 
 import shutil
+import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from data.batching import (
+    ALL,
+    FILLING,
     Augmentation,
     Batches,
     EncodedRecords,
+    Share,
     streamed_evaluation,
     streamed_training,
+    without_autotuning,
 )
 from data.errors import DataError
 from data.preprocessing import Preprocessor, raw_tensors
 from data.tables import Records, Splits, StreamedRecords
 from data.windows import Windows
 from tasks.engine.averaging import EpochWeights, averaged_epochs, take_average
-from tasks.engine.checkpoints import Checkpoints, History, best_epoch, finished_epochs, restore
+from tasks.engine.ballot import Ballot
+from tasks.engine.checkpoints import Checkpoints, best_epoch, restore
+from tasks.engine.distribution import distributed, is_chief
+from tasks.engine.errors import RunError
 from tasks.engine.optimizers import SGD, make_optimizer
 from tasks.engine.options import Train
 from tasks.engine.run import Run
+from tasks.engine.states import History, Progress, States
+from tasks.engine.steps import NOT_FINITE, Steps, take_steps
 from tasks.engine.task import Objective
-from tasks.engine.tensorboard import TensorBoard, write_augmented
+from tasks.engine.tensorboard import TensorBoard, forget_after, write_augmented
 
 AnyRecords = Records | StreamedRecords | Windows
 
@@ -48,6 +60,7 @@ def fit(
     shuffle_buffer: int,
     augmentation: Augmentation | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    ballot: Ballot | None = None,
 ) -> History:
     """Trains a model from where the run's last checkpoint left it; returns the whole history.
 
@@ -57,9 +70,15 @@ def fit(
         shuffle_buffer: records that streamed training data is shuffled through.
         augmentation: changes the training batches.
         callbacks: the task's own.
+        ballot: by which workers agree on when to save and stop.
     """
-    done = finished_epochs(run)
-    history = run.history()[:done]
+    ballot = ballot or Ballot()
+    chief = is_chief(tf.distribute.get_strategy())
+    states = States(run.states, objective.metrics, writes=chief)
+    state = states.newest()
+    progress = state.progress if state else Progress()
+    done = progress.epoch
+    history = list(progress.history)
     monitor = f"val_{objective.monitor}" if splits.validation else objective.monitor
     if done >= train.epochs or _out_of_patience(history, monitor, objective.mode, train):
         return _finished(model, objective, splits, preprocessor, train, run, history)
@@ -67,44 +86,60 @@ def fit(
     batches = training_batches(
         splits.train, preprocessor, train, shuffle_buffer, augmentation, run.cache
     )
-    if not done and augmentation:
+    if state is None:
+        shutil.rmtree(run.logs, ignore_errors=True)  # of a run that was killed before it had one
+    else:
+        forget_after(run.logs, done, done * batches.steps + progress.batch)
+    if state is None and augmentation:
         write_augmented(run.logs / "train", next(iter(batches.start(0)))[0])
-    if not done and hasattr(model, "adapt"):
+    if state is None and hasattr(model, "adapt"):
         model.adapt(_some(splits.train, preprocessor))
-    validation = None
+    validation, validation_steps = None, None
     if splits.validation:
-        validation = evaluation_batches(splits.validation, preprocessor, train.batch_size)[0]
-    weights = None
-    if train.class_weights == "balanced":
-        weights = balanced_class_weights(splits.train, preprocessor)
+        validation = _validation(splits.validation, preprocessor, train.batch_size)
+        validation_steps = -(-len(splits.validation) // train.batch_size)
     for phase in _phases(train):
         if done > phase.end:
             continue
         if train.freeze_epochs:
             model.backbone.trainable = not phase.frozen
-        compile_model(model, objective, phase.train, batches.steps)
-        if done > phase.start:
-            restore(model, run)
+        compile_model(model, objective, phase.train, batches.steps, ballot)
         first = max(done, phase.start)
+        batch = progress.batch if first == done < phase.end else 0
+        if state and (done > phase.start or batch):
+            restore(model, state, run, objective.metrics)
         if first == phase.end:
             if train.ema is not None:  # which is how a `fit` ends
                 model.optimizer.finalize_variable_values(model.trainable_variables)
             continue
         last = phase.end == train.epochs
-        data = batches.start(first)
+        logs = EpochLogs(len(splits.train), progress.clocks if batch else {})
+        tensorboard = TensorBoard(
+            run.logs,
+            examples_per_step=len(splits.train) / batches.steps,
+            hparams=hparams if last else None,
+            inputs=batches.start(0).element_spec[0] if first == 0 else None,
+            profile=train.profile if first == done else None,
+        )
         watching: list[keras.callbacks.Callback] = [
             EpochSeeds(),
-            EpochLogs(len(splits.train)),
+            logs,
             *callbacks,  # whose time is none of training's
-            TensorBoard(
-                run.logs,
-                examples_per_step=len(splits.train) / batches.steps,
-                hparams=hparams if last else None,
-                inputs=data.element_spec[0] if first == 0 else None,
-                profile=train.profile if first == done else None,
-            ),
+            tensorboard,
             Checkpoints(
-                run, history, monitor, objective.mode, phase.train.patience, since=phase.start
+                run,
+                states,
+                history,
+                monitor,
+                objective.mode,
+                phase.train,
+                since=phase.start,
+                last=train.epochs,
+                ballot=ballot,
+                clocks=logs.clocks,
+                resumed=state if batch else None,
+                metrics=objective.metrics,
+                flush=tensorboard.flush,
             ),
         ]
         if train.ema is not None:
@@ -112,17 +147,58 @@ def fit(
         if train.average != "none":
             chosen = partial(averaged_epochs, train=train, monitor=monitor, mode=objective.mode)
             watching.insert(-1, EpochWeights(run, history, chosen))
-        model.fit(
-            data,
-            steps_per_epoch=batches.steps,
-            epochs=phase.end,
-            initial_epoch=first,
-            validation_data=validation,
-            class_weight=weights,
-            callbacks=watching,
-            verbose=1 if sys.stdout.isatty() else 2,
+        data = distributed(lambda share: batches.start(first, share, batch))  # noqa: B023
+        rollback = (
+            partial(_roll_back, model, states, objective) if train.on_nan == "rollback" else None
         )
+        logs.steps = Steps(model, batch, run.bad_batches, rollback)
+        with stopping_at_signals(ballot):
+            model.fit(
+                data,
+                steps_per_epoch=batches.steps,
+                epochs=phase.end,
+                initial_epoch=first,
+                validation_data=validation,
+                validation_steps=validation_steps,
+                callbacks=watching,
+                verbose=_verbosity(),
+            )
+    states.close()
     return _finished(model, objective, splits, preprocessor, train, run, history)
+
+
+def _roll_back(model: keras.Model, states: States, objective: Objective) -> None:
+    """Gives a model the weights, and its optimizer the state, that were last saved."""
+    states.settle()
+    state = states.newest()
+    if state is None:
+        raise RunError(
+            f"{NOT_FINITE} before any state was saved to go back to; give a lower "
+            "--train.learning_rate, or save earlier: --train.checkpoint_steps 100"
+        )
+    state.restore(model, objective.metrics)
+
+
+@contextmanager
+def stopping_at_signals(ballot: Ballot) -> Iterator[None]:
+    """Has SIGTERM and SIGINT (^C) end a training after the step that runs, with its state saved;
+    the second time at once."""
+
+    def stop(number: int, frame: Any) -> None:
+        if ballot.asked_to_stop:
+            raise KeyboardInterrupt
+        print("stopping: saving the training's state", file=sys.stderr, flush=True)
+        ballot.ask_to_stop()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _finished(
@@ -138,11 +214,13 @@ def _finished(
     if train.average != "none" and not run.averaged():
         monitor, validate = objective.monitor, None
         if splits.validation:
-            data = evaluation_batches(splits.validation, preprocessor, train.batch_size)[0]
+            data = _validation(splits.validation, preprocessor, train.batch_size)
+            steps = -(-len(splits.validation) // train.batch_size)
             compile_model(model, objective, train, 1)  # as it isn't if it was trained before
 
             def validate() -> float:
-                return model.evaluate(data, verbose=0, return_dict=True)[objective.monitor]
+                judged = model.evaluate(data, steps=steps, verbose=0, return_dict=True)
+                return judged[objective.monitor]
 
             monitor = f"val_{monitor}"
         take_average(model, run, history, train, monitor, objective.mode, validate)
@@ -192,11 +270,32 @@ def _some(records: AnyRecords, preprocessor: Preprocessor, count: int = 2048) ->
     return preprocessor.collate(encoded)
 
 
+def _validation(records: AnyRecords, preprocessor: Preprocessor, batch_size: int) -> Any:
+    """Every record once, again and again, for the replicas in scope."""
+    return distributed(
+        lambda share: evaluation_batches(records, preprocessor, batch_size, share)[0].repeat()
+    )
+
+
+def _verbosity() -> int:
+    """A progress bar for people, a line an epoch for logs, and one worker alone that speaks."""
+    if not is_chief(tf.distribute.get_strategy()):
+        return 0
+    return 1 if sys.stdout.isatty() else 2
+
+
+class Start(Protocol):
+    """Begins a dataset of endless batches."""
+
+    def __call__(self, epoch: int, share: Share = ALL, batch: int = 0) -> tf.data.Dataset:
+        """The share of batches from that batch of that epoch on."""
+
+
 @dataclass(frozen=True)
 class TrainingBatches:
     """Endless shuffled batches of (inputs, targets), each of records of like length."""
 
-    start: Callable[[int], tf.data.Dataset]  # from an epoch on
+    start: Start
     steps: int  # batches an epoch
 
 
@@ -212,13 +311,14 @@ def training_batches(
 
     Args:
         augmentation: changes each batch, of records that are encoded once.
-        train: of whose `batch_tokens` each batch has rows for all replicas of the strategy in
-            scope alike.
         cache: a folder for encoded records of one shape that would take too much memory.
 
     Raises:
         DataError: `train.batch_tokens` was asked for of records that are streamed or of one length.
     """
+    weighed: Callable[[tf.data.Dataset], tf.data.Dataset] = lambda made: made  # noqa: E731
+    if train.class_weights == "balanced":
+        weighed = partial(_weighed, balanced_class_weights(records, preprocessor))
     batches: Batches
     if isinstance(records, Windows):
         batches = records.batches(preprocessor)
@@ -232,25 +332,37 @@ def training_batches(
             "--train.batch_size instead, or a larger --data.memory_limit_mb"
         )
     else:
-        streamed = partial(
-            streamed_training,
-            records.chunks,
-            preprocessor,
-            train.batch_size,
-            train.seed,
-            shuffle_buffer,
-        )
+
+        def streamed(epoch: int, share: Share = ALL, batch: int = 0) -> tf.data.Dataset:
+            return weighed(
+                streamed_training(
+                    records.chunks,
+                    preprocessor,
+                    train.batch_size,
+                    train.seed,
+                    shuffle_buffer,
+                    epoch,
+                    share,
+                    batch,
+                )
+            )
+
         return TrainingBatches(streamed, -(-len(records) // train.batch_size))
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    start = partial(
-        batches.training,
-        train.batch_size,
-        train.seed,
-        augmentation=augmentation,
-        batch_tokens=train.batch_tokens,
-        multiple=replicas,
-    )
-    return TrainingBatches(start, batches.steps(train.batch_size, train.batch_tokens, replicas))
+
+    def start(epoch: int, share: Share = ALL, batch: int = 0) -> tf.data.Dataset:
+        return weighed(
+            batches.training(
+                train.batch_size,
+                train.seed,
+                epoch,
+                augmentation,
+                train.batch_tokens,
+                share,
+                batch,
+            )
+        )
+
+    return TrainingBatches(start, batches.steps(train.batch_size, train.batch_tokens))
 
 
 def _is_large(records: AnyRecords, preprocessor: Preprocessor) -> bool:
@@ -260,27 +372,42 @@ def _is_large(records: AnyRecords, preprocessor: Preprocessor) -> bool:
 
 
 def evaluation_batches(
-    records: AnyRecords, preprocessor: Preprocessor, batch_size: int
+    records: AnyRecords, preprocessor: Preprocessor, batch_size: int, share: Share = ALL
 ) -> tuple[tf.data.Dataset, np.ndarray]:
-    """Every record once as batches of (inputs, targets); and which record each row is."""
+    """Every record once as batches of (inputs, targets), or a share of them; and which record each
+    row of whole batches is."""
     if isinstance(records, Windows):
-        return records.batches(preprocessor).evaluation(batch_size)
+        return records.batches(preprocessor).evaluation(batch_size, share)
     if isinstance(records, Records) and not _is_large(records, preprocessor):
-        return EncodedRecords([records.columns], preprocessor).evaluation(batch_size)
-    dataset = streamed_evaluation(records.chunks, preprocessor, batch_size)
+        return EncodedRecords([records.columns], preprocessor).evaluation(batch_size, share)
+    dataset = streamed_evaluation(records.chunks, preprocessor, batch_size, share)
     # Keras warns about data that ran out unless it knows when it will.
-    steps = -(-len(records) // batch_size)
+    steps = -(-len(records) // batch_size) * share.count
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps))
     return dataset, np.arange(len(records))
 
 
-def balanced_class_weights(records: AnyRecords, preprocessor: Preprocessor) -> dict[int, float]:
+def _weighed(classes: np.ndarray, batches: tf.data.Dataset) -> tf.data.Dataset:
+    """Batches with the weights of their targets' classes; of shares of classes, of the largest."""
+    table = tf.constant(classes, tf.float32)
+
+    def weigh(inputs: Any, targets: tf.Tensor, *weights: tf.Tensor) -> Any:
+        largest = targets if targets.shape.rank == 1 else tf.argmax(targets, axis=-1)
+        own = tf.gather(table, largest)
+        if weights:
+            own = tf.where(weights[0] == FILLING, FILLING, own * weights[0])
+        return inputs, targets, own
+
+    return without_autotuning(batches.map(weigh))
+
+
+def balanced_class_weights(records: AnyRecords, preprocessor: Preprocessor) -> np.ndarray:
     """Weights inverse to the classes' shares, as scikit-learn's `balanced`: their mean is one."""
     counts = np.zeros(len(preprocessor.labels))
     for chunk in records.chunks():
         targets = preprocessor.targets(chunk.columns)
         counts = counts + np.bincount(targets, minlength=len(preprocessor.labels))
-    return dict(enumerate((np.sum(counts) / (len(counts) * np.maximum(counts, 1))).tolist()))
+    return np.sum(counts) / (len(counts) * np.maximum(counts, 1))
 
 
 class EpochSeeds(keras.callbacks.Callback):
@@ -298,35 +425,61 @@ class EpochSeeds(keras.callbacks.Callback):
 
 
 class EpochLogs(keras.callbacks.Callback):
-    """Adds `learning_rate`, `seconds` and `examples_per_second` to each epoch's logs.
+    """Adds `learning_rate`, `seconds` and `examples_per_second` to each epoch's logs, and
+    `input_seconds`, those that the model waited for its input.
 
     The seconds are those of training steps alone, without validation.
+
+    Args:
+        examples: of an epoch.
+        clocks: the seconds of the epoch that training goes on within.
     """
 
-    def __init__(self, examples: int) -> None:
+    def __init__(self, examples: int, clocks: Mapping[str, float] | None = None) -> None:
         super().__init__()
+        self.steps: Steps | None = None  # what knows how long the input was waited for
         self._examples = examples
-        self._begin = self._seconds = 0.0
+        self._before = dict(clocks or {})
+        self._begin = self._seconds = self._waited = 0.0
+        self._epoch = 0
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        self._begin, self._seconds = time.perf_counter(), 0.0
+        self._begin, self._seconds, self._epoch = time.perf_counter(), 0.0, epoch
+        self._waited = self.steps.waited if self.steps else 0.0
+
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        if self.steps:
+            self.steps.batch = f"batch {batch + 1} of epoch {self._epoch + 1}"
 
     def on_test_begin(self, logs: dict | None = None) -> None:
         self._seconds = time.perf_counter() - self._begin
 
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+    def clocks(self) -> dict[str, float]:
+        """The seconds of this epoch so far, in all sessions."""
         seconds = self._seconds or time.perf_counter() - self._begin
+        waited = self.steps.waited - self._waited if self.steps else 0.0
+        return {
+            "seconds": seconds + self._before.get("seconds", 0.0),
+            "input_seconds": waited + self._before.get("input_seconds", 0.0),
+        }
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         # Keras hands the same dict to the callbacks that follow.
         assert logs is not None
         logs["learning_rate"] = float(
             keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
         )
-        logs["seconds"] = seconds
-        logs["examples_per_second"] = self._examples / seconds
+        logs |= self.clocks()
+        logs["examples_per_second"] = self._examples / logs["seconds"]
+        self._before = {}
 
 
 def compile_model(
-    model: keras.Model, objective: Objective, train: Train, steps_per_epoch: int
+    model: keras.Model,
+    objective: Objective,
+    train: Train,
+    steps_per_epoch: int,
+    ballot: Ballot | None = None,
 ) -> None:
     """Compiles the model for a training with these options."""
     for metric in objective.metrics:  # as they may have counted for another model, or phase
@@ -340,10 +493,11 @@ def compile_model(
     model.compile(
         optimizer=optimizer,
         loss=objective.loss,
-        metrics=list(objective.metrics),
+        weighted_metrics=list(objective.metrics),
         # XLA compiles a program for each shape, and lengths vary from batch to batch.
         jit_compile=False,
     )
+    take_steps(model, ballot)
 
 
 def _averages(variable: keras.Variable) -> bool:

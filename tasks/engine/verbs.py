@@ -18,7 +18,16 @@ import tensorflow as tf
 from data.preprocessing import Preprocessor, raw_tensors
 from data.records import cell_text
 from data.tables import Records, Splits
-from tasks.engine.distribution import make_precision, make_strategy, one_thread_an_op
+from tasks.engine.ballot import Ballot
+from tasks.engine.distribution import (
+    has_workers,
+    is_chief,
+    make_precision,
+    make_strategy,
+    missing_workers,
+    one_thread_an_op,
+    wait_for_all,
+)
 from tasks.engine.errors import UsageError
 from tasks.engine.evaluation import Evaluation, environment, evaluate, features
 from tasks.engine.export import export
@@ -57,6 +66,11 @@ def train(task: Task, config: Config) -> None:
     if task.one_thread_an_op(config.model):
         one_thread_an_op()
     strategy = make_strategy(config.train)
+    if not is_chief(strategy):
+        # What all would say, one says.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        run = run.scratch()
+    wait_for_all(strategy)
     precision = make_precision(config.train)
     keras.config.set_dtype_policy(precision)
 
@@ -66,7 +80,12 @@ def train(task: Task, config: Config) -> None:
     if facts := splits.train.facts:
         _say("", ", ".join(f"{name} {value}" for name, value in facts.items()))
     folds = source.folds(splits)
-    part = _train_part(task, config, run, splits, strategy, resuming)
+    with missing_workers(strategy):
+        part = _train_part(task, config, run, splits, strategy, resuming)
+        if folds and not is_chief(strategy):
+            _backtest(task, config, run, folds, strategy)
+    if not is_chief(strategy):
+        return
     metrics = {
         "task": task.name,
         "parameters": part.parameters,
@@ -79,7 +98,8 @@ def train(task: Task, config: Config) -> None:
     if config.export.dir:
         _export(task, run, config, Path(config.export.dir))
     if folds:
-        metrics["backtest"] = _backtest(task, config, run, folds, strategy)
+        with missing_workers(strategy):
+            metrics["backtest"] = _backtest(task, config, run, folds, strategy)
         run.write_metrics(metrics)
         report()
 
@@ -120,7 +140,7 @@ def _train_part(
     with strategy.scope():
         model = task.model(config.model, preprocessor)
         baselines = task.baselines(config.model, preprocessor)
-    objective = task.objective(config.train, preprocessor)
+        objective = task.objective(config.train, preprocessor)
     plain = type(model).__name__ == "Functional"
     kind = model.name.capitalize() if plain else type(model).__name__
     policy = keras.config.dtype_policy().name
@@ -133,6 +153,7 @@ def _train_part(
     preprocessor.save(run.assets)
     _write_requests(run, splits)
 
+    ballot = Ballot(has_workers(strategy))
     with strategy.scope():
         history = fit(
             model,
@@ -145,6 +166,7 @@ def _train_part(
             shuffle_buffer=config.data.shuffle_buffer,
             augmentation=augmentation,
             callbacks=task.callbacks(preprocessor, splits, config, run.logs),
+            ballot=ballot,
         )
         for name, baseline in baselines.items():
             _say("baseline", f"{name}, {baseline.count_params():,} parameters")
@@ -157,6 +179,7 @@ def _train_part(
                 run.baseline(name),
                 hparams=config.plain,
                 shuffle_buffer=config.data.shuffle_buffer,
+                ballot=ballot,
             )
     seconds = sum(epoch["seconds"] for epoch in history)
     figures: dict[str, Any] = {

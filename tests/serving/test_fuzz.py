@@ -44,16 +44,16 @@ MOST_GROWTH = 200e6  # bytes
 
 # How many inputs each test tries, of which `fuzz` makes sure: more than 10,000 together.
 INPUTS = {
-    "random bodies": 800,
-    "mutated bodies": 2500,
-    "structured bodies": 1500,
+    "random bodies": 700,
+    "mutated bodies": 2000,
+    "structured bodies": 1200,
     "deep bodies": 20,
-    "requests": 1500,
+    "requests": 1100,
     "packed bodies": 300,
     "raw sockets": 400,
-    "random messages": 800,
-    "mutated messages": 2000,
-    "tensors": 1500,
+    "random messages": 700,
+    "mutated messages": 1600,
+    "tensors": 1200,
     "examples": 600,
     "specs": 600,
     "configs": 500,

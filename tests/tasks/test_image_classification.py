@@ -245,11 +245,8 @@ FINE_TUNING = "--model.height 32 --model.width 32 --train.batch_size 16 --train.
 FINE_TUNING += ["--train.freeze_epochs", "1", "--train.deterministic", "true"]
 
 
-def first_kernel(path: Path) -> np.ndarray:
-    """The first convolution's kernel in a .keras file."""
-    from zoo.saving import load_model
-
-    model = load_model(path)
+def first_kernel(model) -> np.ndarray:
+    """The first convolution's kernel."""
     return next(w for w in model.backbone.weights if w.path.endswith("conv1_conv/kernel")).numpy()
 
 
@@ -269,7 +266,7 @@ def test_a_pretrained_net_is_frozen_and_then_is_not_and_a_killed_run_goes_on(
 
     def watched(self, epoch, logs=None):
         save(self, epoch, logs)
-        kernels.append(first_kernel(self._run.last))
+        kernels.append(first_kernel(self.model))
 
     def killed(self, epoch, logs=None):
         save(self, epoch, logs)

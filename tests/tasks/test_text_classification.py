@@ -226,7 +226,7 @@ def weights(folder: Path) -> list[np.ndarray]:
 
 
 def history(folder: Path) -> list[dict]:
-    timings = ("seconds", "examples_per_second")
+    timings = ("seconds", "input_seconds", "examples_per_second")
     epochs = json.loads((folder / "checkpoints" / "history.json").read_text())
     return [{k: v for k, v in epoch.items() if k not in timings} for epoch in epochs]
 

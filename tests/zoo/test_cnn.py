@@ -16,6 +16,7 @@ from zoo.layers.convolution import (
     PartialIdentity,
     Silu,
     Whitening,
+    counted_rows,
 )
 from zoo.saving import load_model
 
@@ -28,10 +29,14 @@ def pictures(count=3, size=16, channels=3, seed=0) -> np.ndarray:
     return np.random.RandomState(seed).randn(count, size, size, channels).astype("float32")
 
 
-def tiny(preset="simple", channels=3, views="one", dropout=0.0, width=16) -> ImageClassifier:
+def tiny(
+    preset="simple", channels=3, views="one", dropout=0.0, width=16, synchronize_norms=False
+) -> ImageClassifier:
     """A model with every weight away from its initial value, which could hide a mistake."""
     keras.utils.set_random_seed(0)
-    config = CnnConfig(preset=preset, widths=WIDTHS, dropout=dropout, views=views)
+    config = CnnConfig(
+        preset, WIDTHS, dropout=dropout, views=views, synchronize_norms=synchronize_norms
+    )
     model = image_classifier(config, 5, (16, width, channels))
     model.views = views
     model.adapt({"image": pictures(20, channels=channels)})
@@ -222,25 +227,89 @@ def test_fit_trains_every_weight_it_counts_without_a_warning(preset, recwarn):
 
 def test_two_replicas_train_as_those_norms_of_half_a_batch():
     """As every replica normalises its own half, both get the same half here."""
-
-    def trained(strategy, repeats):
-        with strategy.scope():
-            model = tiny("simple")
-            model.compile(
-                keras.optimizers.SGD(0.1),
-                keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-                jit_compile=False,
-            )
-        image = np.concatenate([pictures(4)] * repeats)
-        labels = np.array([0, 1, 2, 2] * repeats)
-        data = tf.data.Dataset.from_tensor_slices(({"image": image}, labels)).batch(len(labels))
-        losses = model.fit(data, epochs=3, verbose=0).history["loss"]
-        norm = model.backbone.get_layer("norm2b")
-        return losses, norm.moving_mean.numpy(), norm.moving_variance.numpy()
-
     two, one = trained(two_replicas(), 2), trained(tf.distribute.get_strategy(), 1)
     for mine, theirs in zip(two, one, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_two_replicas_with_synchronised_norms_train_as_one(preset):
+    two, one = (
+        trained(strategy, 1, preset, synchronize_norms=True)
+        for strategy in (two_replicas(), tf.distribute.get_strategy())
+    )
+    for mine, theirs in zip(two, one, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5)
+
+
+def trained(strategy, repeats, preset="simple", **options):
+    """Losses, and what is learned, of a few steps on the same four pictures so many times."""
+    with strategy.scope():
+        model = tiny(preset, **options)
+        model.compile(
+            keras.optimizers.SGD(0.1),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            jit_compile=False,
+        )
+    image = np.concatenate([pictures(4)] * repeats)
+    labels = np.array([0, 1, 2, 2] * repeats)
+    data = tf.data.Dataset.from_tensor_slices(({"image": image}, labels)).batch(len(labels))
+    losses = model.fit(data, epochs=3, verbose=0).history["loss"]
+    norm = model.backbone.get_layer("norm2b")
+    weights = (norm.beta, norm.moving_mean, norm.moving_variance)
+    return losses, *(weight.numpy() for weight in weights)
+
+
+def test_synchronised_norms_leave_out_rows_that_only_fill_up():
+    x, filling = 3 * pictures(7, 5, 6) + 2, pictures(1, 5, 6, seed=1)
+    alone = BatchNorm(0.7, 1e-3, GELU_SCALE)
+    expected, theirs = gradients(lambda x: alone(x, training=True), x)
+    strategy, counts = two_replicas(), np.float32([1, 1, 1, 1, 1, 1, 1, 0])
+    with strategy.scope():
+        layer = BatchNorm(0.7, 1e-3, GELU_SCALE, synchronized=True)
+        layer.build(x.shape)
+    mix = np.random.RandomState(1).randn(*x.shape).astype("float32")
+
+    def parts(values):
+        halves = np.split(values, 2)
+        return strategy.experimental_distribute_values_from_function(
+            lambda context: tf.constant(halves[context.replica_id_in_sync_group])
+        )
+
+    @tf.function
+    def step(x, mix, counts):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            with counted_rows(counts):
+                y = layer(x, training=True)
+            loss = tf.reduce_sum(y * mix)
+        return y, tape.gradient(loss, x)
+
+    filled = (np.concatenate([x, filling]), np.concatenate([mix, 0 * filling]), counts)
+    given = [parts(values) for values in filled]
+    outputs, mine = (
+        np.concatenate([each.numpy() for each in strategy.experimental_local_results(result)])[:7]
+        for result in strategy.run(step, given)
+    )
+    np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(mine, theirs[0], rtol=1e-4, atol=1e-5)
+    for name in ("moving_mean", "moving_variance"):
+        np.testing.assert_allclose(getattr(layer, name), getattr(alone, name), rtol=1e-5)
+
+
+def test_whether_norms_are_synchronised_is_saved(tmp_path):
+    model = tiny(synchronize_norms=True)
+    model.save(tmp_path / "model.keras")
+    loaded = load_model(tmp_path / "model.keras")
+    assert loaded.backbone.get_layer("norm1a").synchronized
+    config = BatchNorm().get_config()
+    del config["synchronized"]  # as models have it that were saved before there was a choice
+    assert not BatchNorm.from_config(config).synchronized
+
+
+def test_norms_of_resnets_are_not_synchronised():
+    with pytest.raises(PresetError, match="synchronize_norms"):
+        CnnConfig("resnet18", synchronize_norms=True)
 
 
 @pytest.mark.parametrize(("size", "accelerated"), [(4, False), (4, True), (8, False), (9, False)])

@@ -4,6 +4,9 @@ Beside its convolutions a small CNN spends its time in batch norm, activation an
 are bound by memory traffic on a CPU. These layers are stock TensorFlow ops with one kernel each.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import keras
@@ -14,6 +17,20 @@ from zoo.layers.devices import accelerated
 
 Shape = tuple[Any, ...]  # sizes of axes; None for that of the batch
 
+# Of this thread, as replicas of one machine have one each.
+_counted: ContextVar[tf.Tensor | None] = ContextVar("counted", default=None)
+
+
+@contextmanager
+def counted_rows(counts: tf.Tensor | None) -> Iterator[None]:
+    """Says which rows of a replica's part of a batch synchronised norms take statistics of: those
+    with 1 in `counts`, float32 (rows,), not those with 0, which only fill it up; None for all."""
+    token = _counted.set(counts)
+    try:
+        yield
+    finally:
+        _counted.reset(token)
+
 
 @keras.saving.register_keras_serializable(package="zoo")
 class BatchNorm(keras.layers.Layer):
@@ -21,21 +38,29 @@ class BatchNorm(keras.layers.Layer):
     kernel: statistics in float32, whatever is normalised.
 
     The scale is not trained, as a convolution that follows can learn it; the shift is. Under
-    several replicas each normalises by its own part of the batch.
+    several replicas each normalises by its own part of the batch, unless they are synchronised.
 
     Args:
         momentum: share of the running averages kept at a step.
         epsilon: added to the variance.
         scale: the deviation that each channel is given; the shift is multiplied by it, too.
+        synchronized: take statistics over all replicas' parts, as one replica with the whole batch
+            does (see `counted_rows`), which adds up two vectors between replicas in each pass.
     """
 
     def __init__(
-        self, momentum: float = 0.9, epsilon: float = 1e-5, scale: float = 1.0, **kwargs: Any
+        self,
+        momentum: float = 0.9,
+        epsilon: float = 1e-5,
+        scale: float = 1.0,
+        synchronized: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.momentum = momentum
         self.epsilon = epsilon
         self.scale = scale
+        self.synchronized = synchronized
 
     def build(self, input_shape: Shape) -> None:
         # No autocast: a model in half precision would read, and average, rounded statistics.
@@ -59,26 +84,61 @@ class BatchNorm(keras.layers.Layer):
             factor = tf.math.rsqrt(variance + self.epsilon) * self.scale
             shift = beta - mean * factor
             return x * tf.cast(factor, x.dtype) + tf.cast(shift, x.dtype)
-        y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=x,
-            scale=scale,
-            offset=beta,
-            mean=tf.zeros([0]),
-            variance=tf.zeros([0]),
-            epsilon=self.epsilon,
-            is_training=True,
-        )
+        replica = tf.distribute.get_replica_context()
+        if self.synchronized and replica is not None and replica.num_replicas_in_sync > 1:
+            y, mean, variance, count = self._of_all_replicas(x, beta, scale, replica)
+        else:
+            count = tf.cast(tf.shape(x)[0], tf.float32)
+            y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+                x=x,
+                scale=scale,
+                offset=beta,
+                mean=tf.zeros([0]),
+                variance=tf.zeros([0]),
+                epsilon=self.epsilon,
+                is_training=True,
+            )
         for moving, new in ((self.moving_mean, mean), (self.moving_variance, variance)):
             # A replica may get no picture of a last batch, and then has no statistics either.
-            new = tf.where(tf.shape(x)[0] > 0, new, moving)
+            new = tf.where(count > 0, new, moving)
             moving.assign(moving * self.momentum + new * (1.0 - self.momentum))
         return y
+
+    def _of_all_replicas(
+        self, x: tf.Tensor, beta: tf.Tensor, scale: tf.Tensor, replica: Any
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+        """What the fused kernel gives for the whole batch: this replica's part of it normalised,
+        and the batch's mean and unbiased variance; and of how many values these are."""
+        full = tf.cast(x, tf.float32)
+        axes = list(range(x.shape.rank - 1))
+        counts = _counted.get()
+        if counts is None:
+            counts = tf.ones(tf.shape(x)[:1])
+        weights = tf.reshape(counts, [-1] + [1] * (x.shape.rank - 1))
+        places = tf.cast(tf.reduce_prod(tf.shape(x)[1:-1]), tf.float32)
+        own = tf.concat(
+            [tf.reduce_sum(full * weights, axes), [places * tf.reduce_sum(counts)]], axis=0
+        )
+        summed = replica.all_reduce(tf.distribute.ReduceOp.SUM, own)
+        count = tf.stop_gradient(summed[-1])
+        mean = tf.math.divide_no_nan(summed[:-1], count)
+        # In a pass of its own: a mean of squares less a squared mean loses digits.
+        own = tf.reduce_sum(tf.math.squared_difference(full, mean) * weights, axes)
+        summed = replica.all_reduce(tf.distribute.ReduceOp.SUM, own)
+        variance = tf.math.divide_no_nan(summed, count)
+        y = tf.nn.batch_normalization(full, mean, variance, beta, scale, self.epsilon)
+        return tf.cast(y, x.dtype), mean, summed / tf.maximum(count - 1.0, 1.0), count
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        own = {"momentum": self.momentum, "epsilon": self.epsilon, "scale": self.scale}
+        own = {
+            "momentum": self.momentum,
+            "epsilon": self.epsilon,
+            "scale": self.scale,
+            "synchronized": self.synchronized,
+        }
         return {**super().get_config(), **own}
 
 

@@ -10,12 +10,14 @@ import pytest
 
 from tasks.engine import training
 from tasks.engine.averaging import EpochWeights, averaged_epochs, take_average
+from tasks.engine.ballot import Ballot
 from tasks.engine.checkpoints import Checkpoints
 from tasks.engine.cli import main
 from tasks.engine.errors import UsageError
 from tasks.engine.optimizers import AdamW
 from tasks.engine.options import Train
 from tasks.engine.run import Run
+from tasks.engine.states import States
 from tasks.sequence_classification import SequenceClassification
 
 HISTORY = [{"epoch": n, "val_loss": loss} for n, loss in enumerate([0.9, 0.3, 0.5, 0.3, 0.4], 1)]
@@ -53,7 +55,10 @@ def trained(run: Run, model: keras.Model, train: Train, callbacks=()) -> list[di
     def chosen(history):
         return averaged_epochs(history, train, "loss", "min")
 
-    own = [EpochWeights(run, history, chosen), Checkpoints(run, history, "loss", "min", None)]
+    checkpoints = Checkpoints(
+        run, States(run.states), history, "loss", "min", Train(), last=5, ballot=Ballot()
+    )
+    own = [EpochWeights(run, history, chosen), checkpoints]
     x = np.random.RandomState(0).randn(32, 2)
     model.fit(x, x[:, :1], epochs=5, verbose=0, callbacks=[*callbacks, *own])
     return history

@@ -1,0 +1,319 @@
+"""Trainings by one and by several replicas: are their numbers the same?
+
+    python -m benchmarks.distribution equality                     # all five tasks
+    python -m benchmarks.distribution equality --tasks translation
+
+From the project's folder. `equality` trains a tiny model of each task for thirty steps and more,
+with one seed and one global batch, without dropout and in float32, as one process, as two replicas
+of one process, as two workers, and as two workers of two replicas. Nothing divides: not the records
+by the batch, the batch's last part by the replicas, nor the records that are judged, of which there
+are fewer than replicas in one task. Losses and metrics of all epochs, the metrics of the best
+model, and its answers to a file of records are compared with those of one process.
+"""
+
+import argparse
+import json
+import math
+import random
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.compare import BenchmarkError, show_table, start, verdict, write_results
+
+RESULTS = Path("benchmarks/results/distribution.json")
+BAR = 1e-5
+ALIKE = (
+    "--train.epochs 4 --train.batch_size 8 --train.learning_rate 2e-3 --train.precision float32 "
+    "--model.dropout 0"
+).split()
+COUNTS = {"train": 61, "validation": 11, "test": 13}
+
+Write = Callable[[Path], list[str]]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How many train together."""
+
+    name: str
+    workers: int = 1
+    options: str = ""
+
+
+LAYOUTS = (
+    Layout("1 process", 1, "--train.strategy default"),
+    Layout("2 replicas", 1, "--train.strategy mirrored --train.replicas 2"),
+    Layout("2 workers x 1", 2, "--train.strategy multi_worker"),
+    Layout("2 workers x 2", 2, "--train.strategy multi_worker --train.replicas 2"),
+)
+
+
+@dataclass(frozen=True)
+class Contest:
+    """A task's tiny training.
+
+    Args:
+        write: makes data in a folder; returns the options that name them.
+        asked: of that folder, what is given to `predict`.
+        options: beside those that all tasks have.
+    """
+
+    write: Write
+    asked: str
+    options: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The numbers of a training: by epoch, of its best model, and its answers."""
+
+    history: list[dict[str, float]]
+    metrics: dict[str, Any]
+    answers: list[dict[str, Any]]
+
+    def differences(self, other: "Outcome") -> dict[str, float]:
+        """The largest differences: of losses relative to themselves, of metrics and answers to
+        themselves or to 1; infinite where something is not there, or another word."""
+        measured = max(
+            apart(self._epochs(loss=False), other._epochs(loss=False)),
+            apart(self.metrics, other.metrics),
+        )
+        return {
+            "losses": apart(self._epochs(loss=True), other._epochs(loss=True), floor=0.0),
+            "metrics": measured,
+            "answers": apart(self.answers, other.answers),
+        }
+
+    def _epochs(self, loss: bool) -> list[dict[str, float]]:
+        """Of each epoch the losses, or what else there is."""
+        return [
+            {name: value for name, value in epoch.items() if ("loss" in name) is loss}
+            for epoch in self.history
+        ]
+
+
+def apart(one: Any, two: Any, floor: float = 1.0) -> float:
+    """The largest difference of numbers within two values of JSON, relative to the larger of the
+    two, or to `floor` if both are smaller; infinite where anything else differs."""
+    if isinstance(one, dict) and isinstance(two, dict) and one.keys() == two.keys():
+        return max((apart(one[name], two[name], floor) for name in one), default=0.0)
+    if isinstance(one, list) and isinstance(two, list) and len(one) == len(two):
+        pairs = zip(one, two, strict=True)
+        return max((apart(mine, other, floor) for mine, other in pairs), default=0.0)
+    if one == two:
+        return 0.0
+    if not all(isinstance(value, int | float) for value in (one, two)):
+        return math.inf
+    if math.isnan(one) or math.isnan(two):
+        return 0.0 if math.isnan(one) and math.isnan(two) else math.inf
+    return abs(one - two) / max(abs(one), abs(two), floor)
+
+
+def write_texts(folder: Path) -> list[str]:
+    """CSV files of texts whose label one word tells."""
+    draw = random.Random(1)
+    words = "the a this shop item box it was so very".split()
+    for split, count in COUNTS.items():
+        lines = ["text,label"]
+        for index in range(count):
+            label = ("good", "bad", "odd")[index % 3]
+            lines.append(f"{' '.join([*draw.choices(words, k=1 + index % 7), label])},{label}")
+        _write_lines(folder / f"{split}.csv", lines)
+    return _named(folder, "{}.csv")
+
+
+def write_walks(folder: Path) -> list[str]:
+    """JSONL files of two features that go up or down, of unlike lengths; there are fewer to judge
+    than there are replicas."""
+    draw = np.random.RandomState(1)
+    for split, count in (COUNTS | {"validation": 3, "test": 1}).items():
+        lines = []
+        for index in range(count):
+            steps = draw.randint(3, 12)
+            x = draw.normal((-0.6, 0.6)[index % 2], 0.5, steps).cumsum().round(3)
+            y = draw.normal(100, 50, steps).round(3)
+            label = ("down", "up")[index % 2]
+            lines.append(json.dumps({"x": x.tolist(), "y": y.tolist(), "label": label}))
+        _write_lines(folder / f"{split}.jsonl", lines)
+    return [*_named(folder, "{}.jsonl"), "--data.feature_columns", "x,y"]
+
+
+def write_pictures(folder: Path) -> list[str]:
+    """Folders of stripes on noise, which go across, or up and down."""
+    draw = np.random.RandomState(1)
+    for split, count in COUNTS.items():
+        for index in range(count):
+            label = ("across", "down")[index % 2]
+            pixels = draw.randint(0, 60, (16, 16, 3))
+            stripes = pixels if label == "across" else pixels.transpose(1, 0, 2)
+            stripes[index % 4 :: 4] += 160
+            path = folder / split / label / f"{index:02}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.astype(np.uint8)).save(path)
+    return _named(folder, "{}")
+
+
+def write_series(folder: Path) -> list[str]:
+    """A CSV file of two series with a daily wave."""
+    draw = np.random.RandomState(1)
+    lines = ["time,load,heat"]
+    for hour in range(103):
+        wave, (a, b) = math.sin(hour * math.pi / 12), draw.randn(2)
+        time = f"2020-01-{6 + hour // 24:02} {hour % 24:02}:00"
+        lines.append(f"{time},{50 + 10 * wave + hour / 20 + a:.3f},{2 - wave + b / 10:.3f}")
+    _write_lines(folder / "series.csv", lines)
+    return ["--data.train", str(folder / "series.csv")]
+
+
+def write_pairs(folder: Path) -> list[str]:
+    """Two text files of each kind, of sentences and those of a language of another order."""
+    subjects = (("The dog", "Der Hund"), ("A child", "Ein Kind"), ("Anna", "Anna"))
+    verbs = (("sees", "sieht"), ("has seen", "sah"), ("likes", "mag"), ("paints", "malt"))
+    objects = (("a bird", "einen Vogel"), ("two trees", "zwei Bäume"), ("the sea", "das Meer"))
+    ends = ((".", "."), ("?", "?"), (" today.", " heute."))
+    pairs = [
+        (f"{who[0]} {does[0]} {what[0]}{end[0]}", f"{does[1]} {what[1]} {who[1]}{end[1]}")
+        for who, does, what, end in product(subjects, verbs, objects, ends)
+    ]
+    random.Random(1).shuffle(pairs)
+    for split, count in COUNTS.items():
+        own, pairs = pairs[:count], pairs[count:]
+        for language, texts in zip(("en", "de"), zip(*own, strict=True), strict=True):
+            _write_lines(folder / f"{split}.{language}", texts)
+    return [
+        option
+        for split in COUNTS
+        for option in (f"--data.{split}", *(str(folder / f"{split}.{of}") for of in ("en", "de")))
+    ]
+
+
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
+    path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+
+
+def _named(folder: Path, name: str) -> list[str]:
+    return [
+        part for split in COUNTS for part in (f"--data.{split}", str(folder / name.format(split)))
+    ]
+
+
+TASKS = {
+    "text_classification": Contest(
+        write_texts, "test.csv", "--model.size tiny --model.encoder_dropout 0"
+    ),
+    "image_classification": Contest(
+        write_pictures,
+        "test",
+        "--model.widths [4,8,8] --model.synchronize_norms true --data.translate 0",
+    ),
+    "sequence_classification": Contest(write_walks, "train.jsonl", "--model.units 8"),
+    "forecasting": Contest(
+        write_series, "series.csv", "--model.window 12 --model.horizon 4 --model.units 8"
+    ),
+    "translation": Contest(
+        write_pairs,
+        "test.en",
+        "--model.width 32 --model.inner 64 --model.heads 2 --model.encoder_layers 1 "
+        "--model.decoder_layers 1 --model.vocabulary_size 300 --train.batch_tokens 96 "
+        "--decode.beam_width 1 --decode.n_best 1",
+    ),
+}
+
+
+def outcome(
+    task: str, contest: Contest, data: Sequence[str], folder: Path, layout: Layout
+) -> Outcome:
+    """Trains by a task's command line, as so many; then asks the best model.
+
+    Raises:
+        BenchmarkError: a command failed.
+    """
+    run = folder / layout.name.replace(" ", "-")
+    ours = [sys.executable, "-m", f"tasks.{task}"]
+    launch = [sys.executable, "-m", "tasks.launch", "--workers", str(layout.workers), "--"]
+    options = [*ALIKE, *contest.options.split(), *layout.options.split(), "--run.dir", str(run)]
+    _said([*(launch if layout.workers > 1 else []), *ours, "train", *data, *options])
+    said = _said([*ours, "predict", "--run.dir", str(run), "--input", str(folder / contest.asked)])
+    history = json.loads((run / "checkpoints/history.json").read_text("utf-8"))
+    metrics = json.loads((run / "metrics.json").read_text("utf-8"))
+    return Outcome(
+        history=without_times(history),
+        metrics=without_times({split: metrics[split] for split in ("validation", "test")}),
+        answers=[json.loads(line) for line in said.splitlines()],
+    )
+
+
+def without_times(value: Any) -> Any:
+    """A value of JSON, but for how long things took."""
+    if isinstance(value, dict):
+        return {
+            name: without_times(part)
+            for name, part in value.items()
+            if not name.endswith(("seconds", "per_second"))
+        }
+    return [without_times(part) for part in value] if isinstance(value, list) else value
+
+
+def _said(command: Sequence[str]) -> str:
+    """What a command prints."""
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise BenchmarkError(
+            f"{' '.join(command)}\nended with {done.returncode}:\n{done.stderr[-3000:]}"
+        )
+    return done.stdout
+
+
+def equality(arguments: argparse.Namespace) -> None:
+    """Whether trainings by several have the numbers of one."""
+    rows: list[tuple[str, ...]] = []
+    figures: dict[str, Any] = {}
+    for task in arguments.tasks:
+        contest = TASKS[task]
+        with tempfile.TemporaryDirectory() as name:
+            data = contest.write(Path(name))
+            one, *several = LAYOUTS
+            expected = outcome(task, contest, data, Path(name), one)
+            for layout in several:
+                found = outcome(task, contest, data, Path(name), layout)
+                differences = found.differences(expected)
+                holds = max(differences.values()) <= BAR
+                figures.setdefault(task, {})[layout.name] = {**differences, "holds": holds}
+                shown = [f"{value:.1e}" for value in differences.values()]
+                rows.append((task, layout.name, *shown, f"≤ {BAR:g}", verdict(holds)))
+                print(*rows[-1], flush=True)
+    columns = ("", "beside 1 process", "losses", "metrics", "answers", "bar", "holds")
+    show_table("Largest differences", columns, rows)
+    write_results(arguments.results, "equality", {"bar": BAR, "tasks": figures})
+
+
+def main() -> None:
+    """Runs the benchmark that the arguments name."""
+    start(_parser())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.distribution",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True)
+    one = commands.add_parser("equality", help=equality.__doc__)
+    one.set_defaults(compare=equality)
+    one.add_argument("--results", type=Path, default=RESULTS, help="JSON to write (%(default)s)")
+    one.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="(all)")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,315 @@
+"""Trainings that are killed, and go on: is the result that of one that was left alone?
+
+    python -m benchmarks.resuming kills                # 25 times SIGKILL, one process
+    python -m benchmarks.resuming kills --workers 2    # the same with two workers
+    python -m benchmarks.resuming cost                 # what saving every 100 steps costs
+
+From the project's folder. `kills` trains a small text classifier without interruption, then again
+and again with a SIGKILL at random moments (`--seed`), each time followed by the same command, until
+it has ended by itself; so kills hit steps, saves, validations, the evaluation and the export.
+Losses, metrics, TensorBoard's scalars and the weights are compared: on one process bit for bit.
+"""
+
+import argparse
+import csv
+import io
+import json
+import math
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import tensorflow as tf
+
+from benchmarks.compare import BenchmarkError, show_table, start, verdict, write_results
+
+RESULTS = Path("benchmarks/results/resuming.json")
+WORDS = "red blue green grey good bad fine poor nice awful great plain old new".split()
+TIMES = ("seconds", "examples_per_second", "input_seconds", "all_reduce_seconds")
+OPTIONS = (
+    "--model.size tiny --train.epochs 4 --train.batch_size 16 --train.learning_rate 2e-3 "
+    "--train.precision float32 --train.checkpoint_steps 3 --train.deterministic true"
+).split()
+
+
+@dataclass
+class Outcome:
+    """What a training has left in its folder, but for how long things took."""
+
+    history: list[dict[str, float]]
+    metrics: dict[str, Any]
+    scalars: dict[str, list[tuple[int, float]]]  # by run and tag: steps and values
+    weights: list[np.ndarray] = field(repr=False)  # of the last model, then of the best
+
+    @classmethod
+    def of(cls, folder: Path) -> "Outcome":
+        """Reads a run's folder."""
+        history = json.loads((folder / "checkpoints/history.json").read_text())
+        models = (folder / "checkpoints" / f"{name}.keras" for name in ("last", "best"))
+        return cls(
+            history=_without_times(history),
+            metrics=_without_times(json.loads((folder / "metrics.json").read_text())),
+            scalars=dict(_scalars(folder / "logs")),
+            weights=[array for model in models for array in _arrays(model)],
+        )
+
+    def difference(self, other: "Outcome") -> float:
+        """The largest relative difference between two outcomes' numbers; infinite where one has
+        something that the other lacks."""
+        pairs = zip(self.weights, other.weights, strict=True)
+        differences = [_apart(a, b) for a, b in pairs]
+        for mine, theirs in (
+            (self.history, other.history),
+            (self.metrics, other.metrics),
+            (self.scalars, other.scalars),
+        ):
+            one, two = dict(_numbers(mine)), dict(_numbers(theirs))
+            if one.keys() != two.keys():
+                return math.inf
+            differences += [_apart(one[name], two[name]) for name in one]
+        return max(differences)
+
+
+def _arrays(model: Path) -> list[np.ndarray]:
+    """All values in a model's file: its weights, seeds, and its optimizer's."""
+    found: list[np.ndarray] = []
+    with zipfile.ZipFile(model) as archive:
+        content = archive.read("model.weights.h5")
+    with h5py.File(io.BytesIO(content)) as file:
+        file.visititems(
+            lambda name, item: found.append(item[()]) if hasattr(item, "shape") else None
+        )
+    return found
+
+
+def _apart(one: Any, two: Any) -> float:
+    one, two = np.asarray(one, np.float64), np.asarray(two, np.float64)
+    if one.shape != two.shape:
+        return math.inf
+    scale = max(np.max(np.abs(one), initial=0.0), 1e-12)
+    return float(np.max(np.abs(one - two), initial=0.0) / scale)
+
+
+def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield from _numbers(part, f"{name}/{key}")
+    elif isinstance(value, list | tuple):
+        for index, part in enumerate(value):
+            yield from _numbers(part, f"{name}/{index}")
+    elif isinstance(value, int | float):
+        yield name, float(value)
+
+
+def _without_times(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_times(part) for key, part in value.items() if key not in TIMES}
+    return [_without_times(part) for part in value] if isinstance(value, list) else value
+
+
+def _scalars(logs: Path) -> Iterator[tuple[str, list[tuple[int, float]]]]:
+    found: dict[str, list[tuple[int, float]]] = {}
+    for path in sorted(logs.rglob("events.out.tfevents.*")):
+        for record in tf.data.TFRecordDataset(str(path)):
+            event = tf.compat.v1.Event.FromString(record.numpy())
+            for value in event.summary.value:
+                if value.metadata.plugin_data.plugin_name == "scalars":
+                    name = f"{path.parent.name}/{value.tag}"
+                    if not name.endswith(TIMES):
+                        number = float(tf.make_ndarray(value.tensor))
+                        found.setdefault(name, []).append((event.step, number))
+    for name, values in found.items():
+        yield name, sorted(values)
+
+
+def write_texts(path: Path, count: int = 301) -> None:
+    """A CSV file of short texts whose labels can be learned."""
+    draw = random.Random(7)
+    with path.open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(("text", "label"))
+        for _ in range(count):
+            words = draw.choices(WORDS, k=draw.randint(1, 9))
+            label = "red" if "red" in words else "long" if len(words) > 5 else "short"
+            table.writerow((" ".join(words), label))
+
+
+def command(
+    folder: Path,
+    name: str,
+    workers: int = 1,
+    options: Sequence[str] = OPTIONS,
+    exports: bool = True,
+) -> list[str]:
+    """The training's command line; `folder` has its data, and gets its run, and export."""
+    launch = ["-m", "tasks.launch", "--workers", str(workers), "--", sys.executable]
+    return [
+        *(sys.executable, *(launch if workers > 1 else [])),
+        *("-m", "tasks.text_classification", "train", *options),
+        *("--data.train", str(folder / "texts.csv"), "--run.dir", str(folder / name)),
+        *(["--export.dir", str(folder / f"{name}-model")] if exports else []),
+    ]
+
+
+def train_killed(
+    folder: Path, name: str, moments: Iterator[float], workers: int, most: int, log: Any
+) -> list[str]:
+    """Trains until the command ends by itself, after at most so many kills; returns where the
+    training was at each of them.
+
+    Args:
+        moments: seconds from the first sign of life to each kill.
+    """
+    where: list[str] = []
+    while True:
+        process = subprocess.Popen(command(folder, name, workers), stdout=log, stderr=log)
+        if len(where) < most:
+            _wait_for_life(process, folder / name)
+            deadline = time.monotonic() + next(moments)
+            while process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.002)
+        if len(where) >= most:
+            process.wait()
+        if process.poll() is not None:
+            if process.returncode:
+                raise BenchmarkError(f"a training ended with {process.returncode}")
+            return where
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        where.append(_where(folder, name))
+
+
+def _wait_for_life(process: subprocess.Popen[Any], run: Path) -> None:
+    """Until something happens in a run's folder: a process takes long to start."""
+    before = _progress(run)
+    while process.poll() is None and _progress(run) == before:
+        time.sleep(0.005)
+
+
+def _progress(run: Path) -> list[tuple[str, int]]:
+    return sorted((str(path), path.stat().st_mtime_ns) for path in run.rglob("*") if path.exists())
+
+
+def _where(folder: Path, name: str) -> str:
+    """What a training was doing when it was killed, as its folder shows."""
+    run = folder / name
+    if any((folder / f"{name}-model").glob(".*")):
+        return "export"
+    if (run / "metrics.json").exists():
+        return "report or export"
+    if (run / "checkpoints/last.keras").exists():
+        return "evaluation"
+    if any(run.rglob(".*")):
+        return "save"
+    return "step or validation" if any(run.glob("checkpoints/states/*")) else "first steps"
+
+
+def kills(arguments: argparse.Namespace) -> None:
+    """Whether killed trainings end as one that was left alone."""
+    draw = random.Random(arguments.seed)
+    workers, left = arguments.workers, arguments.kills
+    moments: Counter[str] = Counter()
+    differences: list[float] = []
+    with tempfile.TemporaryDirectory() as name, Path(name, "log").open("w") as log:
+        folder = Path(name)
+        write_texts(folder / "texts.csv")
+        process = subprocess.Popen(command(folder, "whole", workers), stdout=log, stderr=log)
+        _wait_for_life(process, folder / "whole")
+        begin = time.monotonic()
+        if process.wait():
+            raise BenchmarkError("the training that is not killed failed")
+        span = time.monotonic() - begin
+        whole = Outcome.of(folder / "whole")
+        seconds = iter(lambda: draw.uniform(0, span), None)
+        while left > 0:
+            run = f"killed-{len(differences)}"
+            where = train_killed(folder, run, seconds, workers, min(left, arguments.of_a_run), log)
+            left -= len(where)
+            moments.update(where)
+            differences.append(Outcome.of(folder / run).difference(whole))
+            print(
+                f"{len(where)} kills ({', '.join(where)}): {differences[-1]:.1e} apart", flush=True
+            )
+    bar = 0.0 if workers == 1 else 1e-5
+    worst = max(differences)
+    rows = [
+        (f"kills, in {len(differences)} runs", str(sum(moments.values())), "", ""),
+        *((f"  during {moment}", str(count), "", "") for moment, count in moments.most_common()),
+        ("largest difference", f"{worst:.1e}", f"≤ {bar:g}", verdict(worst <= bar)),
+    ]
+    title = f"Killed and resumed, {workers} worker{'s' * (workers > 1)}"
+    show_table(title, ("", "", "bar", "holds"), rows)
+    figures = {"moments": moments, "differences": differences, "seed": arguments.seed}
+    write_results(arguments.results, f"kills_{workers}", figures)
+
+
+def cost(arguments: argparse.Namespace) -> None:
+    """The share of a training's time that saving its state every 100 steps takes."""
+    seconds: dict[str, list[float]] = {"without": [], "every 100 steps": []}
+    base = ["--train.epochs", "1", "--train.precision", "float32", *arguments.options]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for turn in range(arguments.rounds):
+            for way, steps in (("without", "null"), ("every 100 steps", "100")):
+                run = folder / f"{way}-{turn}"
+                subprocess.run(
+                    [
+                        *(sys.executable, "-m", "tasks.text_classification", "train", *base),
+                        *("--train.checkpoint_steps", steps, "--train.checkpoint_minutes", "null"),
+                        *("--run.dir", str(run)),
+                    ],
+                    stdout=subprocess.DEVNULL,
+                    check=True,
+                )
+                metrics = json.loads((run / "metrics.json").read_text())
+                seconds[way].append(metrics["train"]["seconds"])
+    alone, saving = (float(np.median(figures)) for figures in seconds.values())
+    share = saving / alone - 1
+    rows = [
+        *((way, f"{float(np.median(took)):.2f}", "", "") for way, took in seconds.items()),
+        ("more", f"{share:.1%}", "< 3%", verdict(share < 0.03)),
+    ]
+    show_table("Seconds of training steps", ("", "", "bar", "holds"), rows)
+    write_results(arguments.results, "cost", {"seconds": seconds, "share": share})
+
+
+def main() -> None:
+    """Runs the benchmark that the arguments name."""
+    start(_parser())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.resuming",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True)
+    for compare in (kills, cost):
+        one = commands.add_parser(compare.__name__, help=compare.__doc__)
+        one.set_defaults(compare=compare)
+        one.add_argument("--results", type=Path, default=RESULTS)
+        if compare is kills:
+            one.add_argument("--kills", type=int, default=25, help="(%(default)s)")
+            one.add_argument("--of_a_run", type=int, default=5, help="kills of a run (%(default)s)")
+            one.add_argument("--seed", type=int, default=0, help="of the moments (%(default)s)")
+            one.add_argument("--workers", type=int, default=1, help="(%(default)s)")
+        else:
+            one.add_argument("--rounds", type=int, default=3, help="turns (%(default)s)")
+            one.add_argument("options", nargs="*", help="of the training, after --")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""The state of a training, of which a stopped run goes on as if nothing had happened.
+
+A state is one file of a run's `checkpoints/states/`, named by how far it is: every variable of the
+model, its optimizer and its metrics, and as JSON all that is none. It is written in the background
+under a temporary name and renamed, and its parts have checksums, so that one is either whole or
+known to be damaged; then the one before it serves.
+"""
+
+import json
+import sys
+import zipfile
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from tasks.engine.errors import UsageError
+from tasks.engine.files import atomic_path
+
+History = list[dict[str, float]]
+Metrics = Sequence[keras.metrics.Metric]
+
+KEPT = 3  # states, the older ones in case that the newest is damaged
+_ABOUT = "about"  # the member of the file that is JSON
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training is, and what else there is to remember that is no variable."""
+
+    epoch: int = 0  # whole epochs done
+    batch: int = 0  # batches done of the next one
+    history: History = field(default_factory=list)  # the logs of the whole epochs
+    clocks: dict[str, float] = field(default_factory=dict)  # seconds of that next epoch so far
+
+    @property
+    def name(self) -> str:
+        """The file's name; names sort as training goes."""
+        return f"{self.epoch:05}-{self.batch:09}.npz"
+
+
+@dataclass(frozen=True)
+class State:
+    """A training at some moment."""
+
+    progress: Progress
+    values: list[np.ndarray]  # of `variables_of`
+
+    def restore(self, model: keras.Model, metrics: Metrics = ()) -> None:
+        """Gives a model, compiled and its optimizer built as it was, and its metrics the state's
+        values.
+
+        Raises:
+            ValueError: the model is another one.
+        """
+        variables = variables_of(model, metrics)
+        if len(variables) != len(self.values):
+            raise ValueError(f"{len(self.values)} variables instead of {len(variables)}")
+        for variable, value in zip(variables, self.values, strict=True):
+            variable.assign(value)
+
+
+def variables_of(model: keras.Model, metrics: Metrics = ()) -> list[keras.Variable]:
+    """All variables that a compiled model trains with, each once: weights, seeds, the optimizer's,
+    and those of its loss and of the metrics that it was compiled with.
+
+    Keras knows the metrics' only once it has seen a batch.
+    """
+    known = {id(variable) for variable in model.metrics_variables}
+    variables = [variable for variable in model.variables if id(variable) not in known]
+    variables += model.optimizer.variables
+    for metric in (model._loss_tracker, *metrics):
+        variables += metric.variables
+    return list({id(variable): variable for variable in variables}.values())
+
+
+class States:
+    """A folder of states.
+
+    Args:
+        folder: need not be there.
+        metrics: that the model is compiled with.
+        writes: whether `save` writes; to take a state's values, all workers are needed.
+    """
+
+    def __init__(self, folder: Path, metrics: Metrics = (), writes: bool = True) -> None:
+        self._folder = folder
+        self._metrics = metrics
+        self._writes = writes
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._pending: Future[None] | None = None
+
+    def files(self) -> list[Path]:
+        """The states' files, the newest first."""
+        return sorted(self._folder.glob("[0-9]*.npz"), reverse=True)
+
+    def newest(self) -> State | None:
+        """The newest state that is whole; None if there is none at all.
+
+        Raises:
+            UsageError: there are states, but all are damaged.
+        """
+        files = self.files()
+        for number, path in enumerate(files):
+            try:
+                return _read(path)
+            except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+                what = f"{path}: damaged ({' '.join(str(error).split())[:200]})"
+                if number + 1 == len(files):
+                    raise UsageError(
+                        f"{what}; delete {self._folder.parent} to train anew"
+                    ) from None
+                print(f"warning: {what}; going on from the one before", file=sys.stderr)
+        return None
+
+    def save(self, progress: Progress, model: keras.Model, wait: bool = False) -> None:
+        """Takes a model's state, and writes it in the background.
+
+        Args:
+            wait: until it is written.
+        Raises:
+            OSError: this state, or the one before it, could not be written.
+        """
+        # Copied, as the variables go on; the state before is written by now, or is waited for.
+        variables = variables_of(model, self._metrics)
+        values = [np.array(variable.numpy()) for variable in variables]
+        self.settle()
+        if not self._writes:
+            return
+        self._pending = self._thread.submit(self._write, State(progress, values))
+        if wait:
+            self.settle()
+
+    def settle(self) -> None:
+        """Returns when nothing is being written.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        pending, self._pending = self._pending, None
+        if pending:
+            pending.result()
+
+    def close(self) -> None:
+        """Ends the thread, once what it writes is written; what failed is not heard of."""
+        self._thread.shutdown()
+
+    def _write(self, state: State) -> None:
+        path = self._folder / state.progress.name
+        about = np.frombuffer(json.dumps(asdict(state.progress)).encode(), np.uint8)
+        values: dict[str, Any] = {f"{n:05}": value for n, value in enumerate(state.values)}
+        with atomic_path(path) as temporary:
+            np.savez(temporary, **values | {_ABOUT: about})
+        # What is newer is of a future that did not come to pass: the run was resumed before it.
+        others = [other for other in self.files() if other != path]
+        newer = [other for other in others if other.name > path.name]
+        for other in [*newer, *[o for o in others if o not in newer][KEPT - 1 :]]:
+            other.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> State:
+    """Reads a state whole, and with it the checksums of its parts."""
+    with np.load(path) as file:
+        about = json.loads(file[_ABOUT].tobytes())
+        values = [file[name] for name in sorted(set(file.files) - {_ABOUT})]
+    return State(Progress(**about), values)
+
+
+def remove_remains(folder: Path, patterns: Sequence[str] = (".*.npz", ".*.keras")) -> None:
+    """Removes what writes that were killed have left in a folder."""
+    for pattern in patterns:
+        for remains in folder.glob(pattern):
+            remains.unlink(missing_ok=True)
+
+
+def one_line(error: Any) -> str:
+    """An error's message, for people."""
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,227 @@
+"""What `model.fit` does with a batch: Keras' own steps, with numbers that do not depend on how many
+replicas share the batch, and a loss that is looked at.
+
+    model.compile(optimizer, loss, weighted_metrics=metrics)
+    take_steps(model)
+    model.fit(batches)
+
+Keras takes the mean of the replicas' losses and metrics. That is the batch's own only where each
+replica has as many rows, and where all of them count. Here a replica's part of a batch may hold
+rows that are only there to fill it up (see `data.batching.Share`): they count for nothing.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from data.batching import FILLING
+from tasks.engine.ballot import Ballot
+from tasks.engine.errors import RunError
+from tasks.engine.files import atomic_path
+
+Logs = dict[str, tf.Tensor]
+
+NOT_FINITE = "the loss is not a finite number"
+
+
+def take_steps(model: keras.Model, ballot: Ballot | None = None) -> None:
+    """Has `fit` and `evaluate` of a model use the steps of this module.
+
+    Its metrics are to be compiled as `weighted_metrics`: records' own weights are for the loss
+    alone, but rows that only fill up must not be measured.
+
+    Args:
+        ballot: what training steps sum up between workers.
+    """
+    model.train_step = partial(train_step, model, ballot=ballot or Ballot())
+    model.test_step = partial(test_step, model)
+    _differ_by_replica(model)
+
+
+def train_step(model: keras.Model, data: Any, ballot: Ballot) -> Logs:
+    """Learns from a batch, or from a replica's part of it.
+
+    Args:
+        model: compiled.
+        data: (inputs, targets), or with float weights (rows,), `FILLING` for rows that fill up.
+        ballot: what to sum up between workers.
+    Raises:
+        tf.errors.InvalidArgumentError: with the message `NOT_FINITE`; nothing was learned.
+    """
+    with getattr(model, "training_step", nullcontext)():
+        with tf.GradientTape() as tape:
+            loss, logs = _forward(model, data, ballot)
+            loss = model.optimizer.scale_loss(loss)
+        weights = model.trainable_weights
+        gradients = tape.gradient(loss, weights)
+        model.optimizer.apply_gradients(zip(gradients, weights, strict=True))
+        return logs
+
+
+def test_step(model: keras.Model, data: Any) -> Logs:
+    """Judges a batch, or a replica's part of it; the arguments are those of `train_step`."""
+    return _forward(model, data)[1]
+
+
+def _forward(model: keras.Model, data: Any, ballot: Ballot | None = None) -> tuple[tf.Tensor, Logs]:
+    """The loss to differentiate, whose sum over replicas is the batch's, and the metrics so far.
+
+    Args:
+        ballot: given in training.
+    """
+    training = ballot is not None
+    inputs, targets, weights, real = _unpacked(data)
+    outputs = model(inputs, training=training)
+    loss = model._compute_loss(
+        x=inputs, y=targets, y_pred=outputs, sample_weight=weights, training=training
+    )
+    replica = tf.distribute.get_replica_context()
+    if replica is None or replica.num_replicas_in_sync == 1:
+        loss = tf.debugging.check_numerics(loss, NOT_FINITE) if training else loss
+        rows = tf.cast(_rows(targets), tf.float32)
+        model._loss_tracker.update_state(loss, sample_weight=rows)
+        return loss, model.compute_metrics(inputs, targets, outputs, sample_weight=real)
+
+    if real is None:
+        real = tf.ones([_rows(targets)])
+    # The loss is a mean over all rows, those that fill up with a loss of zero; what is wanted is
+    # that over the others.
+    counts = [_count(model.loss, targets, rows) for rows in (tf.ones_like(real), real)]
+    wishes = ballot.wishes() if ballot is not None else tf.zeros([2])
+    summed = tf.concat([[*counts, tf.reduce_sum(real)], wishes], axis=0)
+    summed = replica.all_reduce(tf.distribute.ReduceOp.SUM, summed)
+    filled, counted, rows = tf.unstack(summed[:3])
+    if ballot is not None:
+        ballot.sum_up(summed[3:])
+    loss *= tf.cast(filled / tf.maximum(counted, 1.0), loss.dtype)
+    whole = replica.all_reduce(tf.distribute.ReduceOp.SUM, loss)
+    if training:
+        # Of the sum, so that all replicas stop at the same step.
+        with tf.control_dependencies([tf.debugging.check_numerics(whole, NOT_FINITE)]):
+            loss = tf.identity(loss)
+    # The same on every replica, so that each one's mean is that of all.
+    model._loss_tracker.update_state(whole, sample_weight=rows / replica.num_replicas_in_sync)
+    return loss, model.compute_metrics(inputs, targets, outputs, sample_weight=real)
+
+
+class Steps:
+    """What `fit` calls for each training batch: Keras' function, with a clock, which leaves out
+    what was done before, and says of which batch the loss is not a number.
+
+    Args:
+        model: compiled, with `take_steps`.
+        done: batches of the first epoch that were trained on before.
+        bad_batches: a folder for batches whose loss is not a finite number.
+        roll_back: called after such a batch, to go on; None to end the training.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        done: int = 0,
+        bad_batches: Path | None = None,
+        roll_back: Callable[[], None] | None = None,
+    ) -> None:
+        model.make_train_function(force=True)
+        self._function = model.train_function
+        self._one_at_a_time = model.steps_per_execution == 1
+        self._left_out = done
+        self._bad_batches = bad_batches
+        self._roll_back = roll_back
+        self._bad_ones = 0  # in a row
+        self.batch = ""  # what to call the batch, such as "batch 3 of epoch 2"
+        self.waited = 0.0  # seconds, for the input, in all
+        model.train_function = self
+
+    def __call__(self, iterator: Iterator[Any]) -> Logs:
+        """Trains on the next batch; returns the metrics, none for a batch that was done before."""
+        if self._left_out:
+            self._left_out -= 1
+            return {}
+        if not self._one_at_a_time:
+            return self._function(iterator)
+        begin = time.perf_counter()
+        batch = next(iterator)
+        self.waited += time.perf_counter() - begin
+        try:
+            logs = self._function([batch])
+        except tf.errors.InvalidArgumentError as error:
+            if NOT_FINITE not in str(error):
+                raise
+            self._not_finite(batch)
+            return {}
+        self._bad_ones = 0
+        return logs
+
+    def _not_finite(self, batch: Any) -> None:
+        """Ends the training, or has it go back to where it was well."""
+        self._bad_ones += 1
+        kept = ""
+        if self._bad_batches is not None:
+            path = self._bad_batches / f"{self.batch.replace(' ', '-')}.npz"
+            _keep(path, batch)
+            kept = f", which is in {path}"
+        message = f"{NOT_FINITE} at {self.batch}{kept}"
+        if self._roll_back is None or self._bad_ones > 3:
+            raise RunError(
+                f"{message}; a lower --train.learning_rate, --train.clip_norm, or longer "
+                "--train.warmup may help, or, if it is the data's fault, --train.on_nan rollback"
+            )
+        print(f"warning: {message}; back to the last saved weights", file=sys.stderr, flush=True)
+        self._roll_back()
+
+
+def _keep(path: Path, batch: Any) -> None:
+    """Writes a batch, of several replicas all parts that are here: `inputs/NAME/0` and the like."""
+    values: dict[str, Any] = {}
+    for keys, value in keras.tree.flatten_with_path(batch):
+        name = "/".join(map(str, (("inputs", "targets", "weights")[keys[0]], *keys[1:])))
+        parts = tf.distribute.get_strategy().experimental_local_results(value)
+        values |= {f"{name}/{number}": part.numpy() for number, part in enumerate(parts)}
+    with atomic_path(path) as temporary:
+        np.savez(temporary, **values)
+
+
+def _unpacked(data: Any) -> tuple[Any, Any, tf.Tensor | None, tf.Tensor | None]:
+    """Inputs, targets, the weights of the loss, and 1 for each row that counts, else 0."""
+    inputs, targets, weights = keras.utils.unpack_x_y_sample_weight(data)
+    if weights is None:
+        return inputs, targets, None, None
+    real = tf.cast(tf.not_equal(weights, FILLING), tf.float32)
+    return inputs, targets, weights * tf.cast(real, weights.dtype), real
+
+
+def _count(loss: Any, targets: Any, real: tf.Tensor) -> tf.Tensor:
+    """How much there is in some rows of what a loss is a mean over, as its `count` says: rows,
+    unless it has one."""
+    return loss.count(targets, real) if hasattr(loss, "count") else tf.reduce_sum(real)
+
+
+def _rows(targets: Any) -> tf.Tensor:
+    return tf.shape(tf.nest.flatten(targets)[0])[0]
+
+
+def _differ_by_replica(model: keras.Model) -> None:
+    """Has each replica draw random numbers of its own: Keras' seeds are the same on all of them,
+    and would drop the same values of each part of a batch."""
+    for layer in model._flatten_layers():
+        for generator in layer._seed_generators:
+            generator.next = partial(_own_seed, type(generator).next, generator)
+
+
+def _own_seed(draw: Any, generator: keras.random.SeedGenerator, ordered: bool = True) -> tf.Tensor:
+    seed = draw(generator, ordered)
+    replica = tf.distribute.get_replica_context()
+    if replica is None or replica.num_replicas_in_sync == 1:
+        return seed
+    # Far from the numbers that layers add to a seed to have several of one; replica 0 keeps it.
+    number = tf.cast(replica.replica_id_in_sync_group, seed.dtype)
+    return seed + tf.stack([number * 1_000_003, tf.zeros_like(number)])

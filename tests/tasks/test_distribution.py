@@ -1,0 +1,130 @@
+"""Trainings of several workers, and trainings that are killed: processes of their own."""
+
+import itertools
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from benchmarks.resuming import Outcome, command, train_killed, write_texts
+from tasks.engine.cli import main
+from tasks.text_classification import TextClassification
+
+TINY = (
+    "--model.size tiny --model.dropout 0 --model.encoder_dropout 0 --train.epochs 3 "
+    "--train.batch_size 17 --train.precision float32 --train.checkpoint_steps 2"
+).split()
+
+
+def texts(folder: Path, count: int = 61) -> Path:
+    write_texts(folder / "texts.csv", count)
+    return folder
+
+
+def launched(folder: Path, *more: str) -> subprocess.Popen:
+    options = [*TINY, "--train.strategy", "multi_worker", *more]
+    return subprocess.Popen(
+        command(folder, "run", 2, options, exports=False),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_a_state(process: subprocess.Popen, run: Path) -> None:
+    while not list(run.glob("checkpoints/states/*")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+def test_two_workers_of_two_replicas_train_as_one_process_even_when_stopped(tmp_path):
+    folder = texts(tmp_path)
+    process = launched(folder, "--train.replicas", "2")
+    wait_for_a_state(process, folder / "run")
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert said.count("stopped after") == 2, said
+    process = launched(folder, "--train.replicas", "2")
+    printed, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert "[worker 0] test" in printed or "[worker 0] validation" in printed
+    assert "[worker 1]" not in printed
+
+    with pytest.raises(SystemExit) as ended:
+        main(TextClassification, command(folder, "alone", 1, TINY, exports=False)[3:])
+    assert ended.value.code == 0
+    one, two = (Outcome.of(folder / name) for name in ("alone", "run"))
+    for name in ("loss", "accuracy", "macro_f1"):
+        mine, theirs = (outcome.metrics["validation"][name] for outcome in (one, two))
+        assert mine == pytest.approx(theirs, rel=1e-4)
+    one, two = one.history, two.history
+    for mine, theirs in zip(one, two, strict=True):
+        for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
+            assert mine[name] == pytest.approx(theirs[name], rel=1e-5)
+
+
+def test_when_a_worker_dies_the_other_ends_and_says_so(tmp_path):
+    folder = texts(tmp_path)
+    process = launched(folder, "--train.epochs", "1000")
+    wait_for_a_state(process, folder / "run")
+    children = [
+        child
+        for child in psutil.Process(process.pid).children()
+        if "tasks.text_classification" in child.cmdline()
+    ]
+    second = next(child for child in children if '"index": 1' in child.environ()["TF_CONFIG"])
+    second.kill()
+    start = time.monotonic()
+    _, said = process.communicate(timeout=120)
+    assert time.monotonic() - start < 60
+    assert process.returncode == 128 + signal.SIGKILL
+    assert "worker 0 can't go on: worker 1 is gone; start all workers again" in said
+    assert "Traceback" not in said
+
+
+def test_a_training_that_is_killed_three_times_ends_as_one_that_is_left_alone(tmp_path):
+    folder = texts(tmp_path, 301)
+    with (tmp_path / "log").open("w") as log:
+        draw = random.Random(1)
+        moments = (draw.uniform(0.5, 4) for _ in itertools.count())
+        kills = train_killed(folder, "killed", moments, workers=1, most=3, log=log)
+    assert kills
+    subprocess.run(command(folder, "whole"), check=True, capture_output=True)
+    assert Outcome.of(folder / "killed").difference(Outcome.of(folder / "whole")) == 0
+
+
+@pytest.mark.parametrize(
+    ("config", "what"),
+    [
+        ("{", "Expecting property name"),
+        ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}', "range"),
+        ('{"cluster": {"ps": ["a:1"]}, "task": {"type": "ps", "index": 0}}', "chief and worker"),
+        ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "chief", "index": 0}}', "chief"),
+        ("[1]", "TF_CONFIG"),
+        (None, "python -m tasks.launch --workers 2"),
+    ],
+)
+def test_a_wrong_tf_config_is_a_line(tmp_path, monkeypatch, capsys, config, what):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    if config is not None:
+        monkeypatch.setenv("TF_CONFIG", config)
+    options = ["train", *TINY, "--train.strategy", "multi_worker"]
+    with pytest.raises(SystemExit) as ended:
+        main(TextClassification, [*options, "--data.train", str(texts(tmp_path) / "texts.csv")])
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert what in said
+    assert said.count("\n") == 1
+
+
+def test_without_a_tpu_the_strategy_is_refused(tmp_path, capsys):
+    options = ["train", *TINY, "--train.strategy", "tpu"]
+    with pytest.raises(SystemExit) as ended:
+        main(TextClassification, [*options, "--data.train", str(texts(tmp_path) / "texts.csv")])
+    assert ended.value.code == 2
+    assert "no TPU was found" in capsys.readouterr().err

@@ -1,0 +1,61 @@
+"""Each task's training on two replicas has the losses of one process, whatever does not divide.
+
+`python -m benchmarks.distribution equality` does the same with several workers, and compares more.
+"""
+
+import json
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from benchmarks.distribution import ALIKE, TASKS, apart, without_times
+from tasks.engine import verbs
+from tasks.engine.cli import main
+from tasks.engine.task import Task
+
+LAYOUTS = {
+    "one": "--train.strategy default",
+    "two": "--train.strategy mirrored --train.replicas 2",
+}
+
+
+@pytest.fixture(autouse=True)
+def ending_after_training(monkeypatch):
+    """Leaves out what comes after, on one device: evaluation, report."""
+    fit = verbs.fit
+
+    def fit_and_end(*arguments, **options):
+        fit(*arguments, **options)
+        raise SystemExit(0)
+
+    monkeypatch.setattr(verbs, "fit", fit_and_end)
+
+
+def trains(task: type[Task], options: list[str]) -> bool:
+    """Whether a training ends well."""
+    with pytest.raises(SystemExit) as end:
+        main(task, ["train", *options])
+    return end.value.code == 0
+
+
+def task_named(name: str) -> type[Task]:
+    module = import_module(f"tasks.{name}")
+    found = (value for value in vars(module).values() if getattr(value, "name", None) == name)
+    return next(found)
+
+
+def history(run: Path) -> list[dict[str, float]]:
+    return without_times(json.loads((run / "checkpoints" / "history.json").read_text()))
+
+
+@pytest.mark.parametrize("name", [name for name in TASKS if name != "text_classification"])
+def test_two_replicas_train_as_one_process(name, tmp_path):
+    contest = TASKS[name]
+    options = [*contest.write(tmp_path), *ALIKE, *contest.options.split(), "--train.epochs", "2"]
+    for layout, more in LAYOUTS.items():
+        run = ["--run.dir", str(tmp_path / layout)]
+        assert trains(task_named(name), [*options, *more.split(), *run])
+    one, two = (history(tmp_path / layout) for layout in LAYOUTS)
+    assert len(one) == 2 and "val_loss" in one[0]
+    assert apart(one, two, floor=1e-3) < 1e-5
