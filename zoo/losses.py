@@ -152,7 +152,8 @@ class Perplexity(keras.metrics.Mean):
         is_token = tf.cast(tf.not_equal(y_true, 0), tf.float32)
         if sample_weight is not None:
             is_token *= _to_rank(tf.cast(sample_weight, tf.float32), 2)
-        return super().update_state(nats, is_token)
+        # One after the other, as Keras would take the mean of each row, by its padded length.
+        return super().update_state(tf.reshape(nats, [-1]), tf.reshape(is_token, [-1]))
 
     def result(self):
         return ops.exp(super().result())
@@ -226,6 +227,11 @@ class ForecastLoss(keras.losses.Loss):
         super().__init__(name=name, **kwargs)
         self.deviation = [float(value) for value in deviation]
         self.quantiles = [float(value) for value in quantiles]
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        if sample_weight is not None:  # Keras would take weights of records for those of steps
+            sample_weight = _to_rank(ops.convert_to_tensor(sample_weight), 2)
+        return super().__call__(y_true, y_pred, sample_weight)
 
     def call(self, y_true, y_pred):
         scaled = _scaled_errors(y_true, y_pred, self.deviation)

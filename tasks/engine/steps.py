@@ -26,6 +26,7 @@ from data.batching import FILLING
 from tasks.engine.ballot import Ballot
 from tasks.engine.errors import RunError
 from tasks.engine.files import atomic_path
+from zoo.layers.convolution import counted_rows
 
 Logs = dict[str, tf.Tensor]
 
@@ -79,7 +80,8 @@ def _forward(model: keras.Model, data: Any, ballot: Ballot | None = None) -> tup
     """
     training = ballot is not None
     inputs, targets, weights, real = _unpacked(data)
-    outputs = model(inputs, training=training)
+    with counted_rows(real):
+        outputs = model(inputs, training=training)
     loss = model._compute_loss(
         x=inputs, y=targets, y_pred=outputs, sample_weight=weights, training=training
     )
