@@ -1,6 +1,7 @@
 """What of a run is kept while it is trained: the best model, and states to go on from."""
 
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -203,8 +204,15 @@ def restore(model: keras.Model, state: State, run: Run, metrics: Metrics = ()) -
     try:
         model.optimizer.build(model.trainable_variables)
         state.restore(model, metrics)
+        for metric in metrics:  # of an epoch that is over; Keras does not know them yet
+            metric.reset_state()
     except ValueError as error:
         raise damaged(run, run.states, error) from None
+
+
+def is_older(last: Path) -> bool:
+    """Whether a last model is of a version that kept no states beside it, but all in one file."""
+    return zipfile.is_zipfile(last) and "epoch.txt" in zipfile.ZipFile(last).namelist()
 
 
 def damaged(run: Run, file: Path, error: Exception) -> UsageError:

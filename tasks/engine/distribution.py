@@ -108,7 +108,20 @@ def distributed(batches: Callable[[Share], tf.data.Dataset]) -> Any:
 
 def wait_for_all(strategy: tf.distribute.Strategy) -> None:
     """Returns when every worker has come here."""
-    strategy.reduce("SUM", strategy.run(lambda: tf.ones([])), axis=None)
+    if has_workers(strategy):
+        arrive = tf.function(lambda: strategy.run(lambda: tf.ones([])))
+        strategy.reduce("SUM", arrive(), axis=None)
+
+
+_LOST = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.FailedPreconditionError,
+    tf.errors.InternalError,
+    tf.errors.UnknownError,
+)
 
 
 @contextmanager
@@ -121,8 +134,8 @@ def missing_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
     """
     try:
         yield
-    except tf.errors.OpError as error:
-        if not has_workers(strategy) or isinstance(error, tf.errors.InvalidArgumentError):
+    except _LOST as error:
+        if not has_workers(strategy):
             raise
         tasks = re.findall(r"/job:(\w+)/(?:replica:\d+/)?task:(\d+)", error.message)
         mine = (strategy.cluster_resolver.task_type, str(strategy.cluster_resolver.task_id))

@@ -21,6 +21,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.src.backend.tensorflow import trainer
 
 from data.batching import FILLING
 from tasks.engine.ballot import Ballot
@@ -115,7 +116,7 @@ def _forward(model: keras.Model, data: Any, ballot: Ballot | None = None) -> tup
 
 
 class Steps:
-    """What `fit` calls for each training batch: Keras' function, with a clock, which leaves out
+    """What `fit` calls for each training batch, like Keras' own, but with a clock, which leaves out
     what was done before, and says of which batch the loss is not a number.
 
     Args:
@@ -132,13 +133,13 @@ class Steps:
         bad_batches: Path | None = None,
         roll_back: Callable[[], None] | None = None,
     ) -> None:
-        model.make_train_function(force=True)
-        self._function = model.train_function
-        self._one_at_a_time = model.steps_per_execution == 1
+        self._model = model
+        self._function: Callable[[Any], Logs] | None = None
         self._left_out = done
         self._bad_batches = bad_batches
         self._roll_back = roll_back
         self._bad_ones = 0  # in a row
+        self._logs: Logs = {}
         self.batch = ""  # what to call the batch, such as "batch 3 of epoch 2"
         self.waited = 0.0  # seconds, for the input, in all
         model.train_function = self
@@ -148,20 +149,37 @@ class Steps:
         if self._left_out:
             self._left_out -= 1
             return {}
-        if not self._one_at_a_time:
-            return self._function(iterator)
         begin = time.perf_counter()
         batch = next(iterator)
         self.waited += time.perf_counter() - begin
+        if self._function is None:
+            self._function = self._made_for(iterator)
         try:
-            logs = self._function([batch])
+            logs = self._function(batch)
         except tf.errors.InvalidArgumentError as error:
             if NOT_FINITE not in str(error):
                 raise
             self._not_finite(batch)
-            return {}
-        self._bad_ones = 0
+            return self._logs
+        self._bad_ones, self._logs = 0, logs
         return logs
+
+    def _made_for(self, iterator: Any) -> Callable[[Any], Logs]:
+        """Keras' function for one step, given a batch instead of the iterator. It is traced once,
+        for whatever shapes the iterator may give."""
+        model = self._model
+        strategy = model.distribute_strategy
+
+        def step(batch: Any) -> Logs:
+            outputs = strategy.run(model.train_step, args=(batch,))
+            return trainer.reduce_per_replica(outputs, strategy, reduction="auto")
+
+        return tf.function(
+            step,
+            input_signature=[iterator.element_spec],
+            jit_compile=model.jit_compile,
+            autograph=False,
+        )
 
     def _not_finite(self, batch: Any) -> None:
         """Ends the training, or has it go back to where it was well."""

@@ -33,9 +33,9 @@ from data.tables import Records, Splits, StreamedRecords
 from data.windows import Windows
 from tasks.engine.averaging import EpochWeights, averaged_epochs, take_average
 from tasks.engine.ballot import Ballot
-from tasks.engine.checkpoints import Checkpoints, best_epoch, restore
+from tasks.engine.checkpoints import Checkpoints, best_epoch, is_older, restore
 from tasks.engine.distribution import distributed, is_chief
-from tasks.engine.errors import RunError
+from tasks.engine.errors import RunError, UsageError
 from tasks.engine.optimizers import SGD, make_optimizer
 from tasks.engine.options import Train
 from tasks.engine.run import Run
@@ -76,6 +76,11 @@ def fit(
     chief = is_chief(tf.distribute.get_strategy())
     states = States(run.states, objective.metrics, writes=chief)
     state = states.newest()
+    if state is None and is_older(run.last):
+        raise UsageError(
+            f"{run.folder}: trained by an older version, whose states this one can't go on from; "
+            "name another --run.dir"
+        )
     progress = state.progress if state else Progress()
     done = progress.epoch
     history = list(progress.history)

@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.batching import (
+    FILLING,
     EncodedRecords,
+    Share,
     epoch_order,
     streamed_evaluation,
     streamed_training,
@@ -303,31 +305,33 @@ def test_batches_of_tokens_are_as_large_as_can_be_in_eights(lengths, batch_token
 
 
 @settings(deadline=None, max_examples=60)
-@given(LENGTHS, st.integers(1, 400), st.sampled_from([2, 3]))
-def test_batches_of_tokens_can_be_shared_evenly_by_replicas(lengths, batch_tokens, replicas):
-    lengths = np.array(lengths)
-    bounds = token_bounds(lengths, batch_tokens, replicas)
-    order, spans = (part.numpy() for part in token_order(lengths, tf.constant(bounds), 1, 2))
-    assert set(order) == set(range(len(lengths))) and len(order) < len(lengths) + replicas
-    assert order[len(lengths) :].tolist() == np.resize(order, len(order))[len(lengths) :].tolist()
-    for begin, end in spans:
-        batch = order[begin:end]
-        assert len(batch) and len(batch) % replicas == 0
-        tokens = len(batch) * lengths[batch].max()
-        assert len(batch) == replicas or tokens <= batch_tokens
-        if end < len(lengths) and len(batch) > 8 * replicas:
-            assert len(batch) % 8 == 0
+@given(st.integers(1, 40), st.integers(1, 4), st.integers(1, 3))
+def test_shares_of_a_batch_are_equally_long_and_have_each_row_once(rows, workers, each):
+    seen: list[int] = []
+    for worker in range(workers):
+        share = Share(workers * each, worker * each, each)
+        cut = share.cut(tf.range(rows)).numpy()
+        weights = share.weights(tf.constant(rows)).numpy()
+        assert cut.shape == weights.shape == (each, -(-rows // (workers * each)))
+        seen += cut[weights != FILLING].tolist()
+    assert seen == list(range(rows))
 
 
-@pytest.mark.parametrize("replicas", [2, 3])
-def test_an_epoch_of_token_batches_for_replicas_has_every_record(replicas):
+@pytest.mark.parametrize("first_batch", [0, 3])
+@pytest.mark.parametrize("tokens", [None, 100])
+def test_shares_of_an_epoch_make_up_its_batches(tokens, first_batch):
     encoded = pairs(like_texts(61))
-    steps = encoded.steps(8, batch_tokens=100, multiple=replicas)
-    dataset = encoded.training(8, 0, batch_tokens=100, multiple=replicas)
-    batches = numbers_in(dataset, 2 * steps)
-    for epoch in (batches[:steps], batches[steps:]):
-        assert set(chain(*epoch)) == set(range(61))
-        assert {len(batch) % replicas for batch in epoch} == {0}
+    steps = encoded.steps(8, batch_tokens=tokens) - first_batch
+    whole = encoded.training(8, 0, batch_tokens=tokens).skip(first_batch)
+    how = {"batch_tokens": tokens, "first_batch": first_batch}
+    halves = [encoded.training(8, 0, share=Share(2, half, 1), **how) for half in (0, 1)]
+    batches = numbers_in(whole, steps)
+    parts = []
+    for half in halves:
+        rows = numbers_in(half, steps)
+        weights = [weights.numpy() for *_, weights in half.take(steps)]
+        parts.append([list(np.array(r)[w != FILLING]) for r, w in zip(rows, weights, strict=True)])
+    assert [one + two for one, two in zip(*parts, strict=True)] == [list(b) for b in batches]
 
 
 def test_batches_of_tokens_waste_little_on_padding():

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from data.errors import DataError
 from data.records import Records, StreamedRecords
@@ -35,13 +34,3 @@ def test_streamed_data_has_no_batches_of_tokens():
     assert batches(streamed, batch_size=8).steps == 3
     with pytest.raises(DataError, match=r"--train.batch_tokens 40: not for streamed data"):
         batches(streamed, batch_tokens=40)
-
-
-def test_replicas_get_equal_parts_of_batches_of_tokens():
-    devices = tf.config.list_logical_devices("CPU")
-    if len(devices) < 2:
-        pytest.skip("TensorFlow has started with one device")
-    strategy = tf.distribute.MirroredStrategy([device.name for device in devices[:2]])
-    with strategy.scope():
-        made = batches(records(61), batch_tokens=40)
-    assert {len(targets) % 2 for _, targets in made.start(0).take(made.steps)} == {0}
