@@ -11,6 +11,7 @@ so their ratios are steadier than any figure by itself.
 
 import argparse
 import json
+import math
 import os
 import platform
 import subprocess
@@ -32,6 +33,36 @@ from tasks.engine.files import atomic_write
 
 Figures = dict[str, list[float]]
 """What was measured, by name: one value a round."""
+
+
+TIMES = ("seconds", "per_second")
+"""How the names of figures end that say how long something took."""
+
+
+def apart(one: Any, two: Any, floor: float = 1.0) -> float:
+    """The largest difference of numbers within two values of JSON, relative to the larger of the
+    two, or to `floor` if both are smaller; infinite where anything else differs."""
+    if isinstance(one, dict) and isinstance(two, dict) and one.keys() == two.keys():
+        return max((apart(one[name], two[name], floor) for name in one), default=0.0)
+    if isinstance(one, list) and isinstance(two, list) and len(one) == len(two):
+        pairs = zip(one, two, strict=True)
+        return max((apart(mine, other, floor) for mine, other in pairs), default=0.0)
+    if one == two:
+        return 0.0
+    if not all(isinstance(value, int | float) for value in (one, two)):
+        return math.inf
+    if math.isnan(one) or math.isnan(two):
+        return 0.0 if math.isnan(one) and math.isnan(two) else math.inf
+    return abs(one - two) / max(abs(one), abs(two), floor)
+
+
+def without_times(value: Any) -> Any:
+    """A value of JSON, but for how long things took."""
+    if isinstance(value, dict):
+        return {
+            name: without_times(part) for name, part in value.items() if not name.endswith(TIMES)
+        }
+    return [without_times(part) for part in value] if isinstance(value, list) else value
 
 
 class BenchmarkError(RuntimeError):

@@ -27,7 +27,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.compare import BenchmarkError, show_table, start, verdict, write_results
+from benchmarks.compare import (
+    BenchmarkError,
+    apart,
+    show_table,
+    start,
+    verdict,
+    without_times,
+    write_results,
+)
 
 RESULTS = Path("benchmarks/results/distribution.json")
 BAR = 1e-5
@@ -99,23 +107,6 @@ class Outcome:
             {name: value for name, value in epoch.items() if ("loss" in name) is loss}
             for epoch in self.history
         ]
-
-
-def apart(one: Any, two: Any, floor: float = 1.0) -> float:
-    """The largest difference of numbers within two values of JSON, relative to the larger of the
-    two, or to `floor` if both are smaller; infinite where anything else differs."""
-    if isinstance(one, dict) and isinstance(two, dict) and one.keys() == two.keys():
-        return max((apart(one[name], two[name], floor) for name in one), default=0.0)
-    if isinstance(one, list) and isinstance(two, list) and len(one) == len(two):
-        pairs = zip(one, two, strict=True)
-        return max((apart(mine, other, floor) for mine, other in pairs), default=0.0)
-    if one == two:
-        return 0.0
-    if not all(isinstance(value, int | float) for value in (one, two)):
-        return math.inf
-    if math.isnan(one) or math.isnan(two):
-        return 0.0 if math.isnan(one) and math.isnan(two) else math.inf
-    return abs(one - two) / max(abs(one), abs(two), floor)
 
 
 def write_texts(folder: Path) -> list[str]:
@@ -250,17 +241,6 @@ def outcome(
         metrics=without_times({split: metrics[split] for split in ("validation", "test")}),
         answers=[json.loads(line) for line in said.splitlines()],
     )
-
-
-def without_times(value: Any) -> Any:
-    """A value of JSON, but for how long things took."""
-    if isinstance(value, dict):
-        return {
-            name: without_times(part)
-            for name, part in value.items()
-            if not name.endswith(("seconds", "per_second"))
-        }
-    return [without_times(part) for part in value] if isinstance(value, list) else value
 
 
 def _said(command: Sequence[str]) -> str:

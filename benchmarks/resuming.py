@@ -32,11 +32,19 @@ import h5py
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.compare import BenchmarkError, show_table, start, verdict, write_results
+from benchmarks.compare import (
+    TIMES,
+    BenchmarkError,
+    apart,
+    show_table,
+    start,
+    verdict,
+    without_times,
+    write_results,
+)
 
 RESULTS = Path("benchmarks/results/resuming.json")
 WORDS = "red blue green grey good bad fine poor nice awful great plain old new".split()
-TIMES = ("seconds", "examples_per_second", "input_seconds", "all_reduce_seconds")
 OPTIONS = (
     "--model.size tiny --train.epochs 4 --train.batch_size 16 --train.learning_rate 2e-3 "
     "--train.precision float32 --train.checkpoint_steps 3 --train.deterministic true"
@@ -49,7 +57,7 @@ class Outcome:
 
     history: list[dict[str, float]]
     metrics: dict[str, Any]
-    scalars: dict[str, list[tuple[int, float]]]  # by run and tag: steps and values
+    scalars: dict[str, list[list[float]]]  # by run and tag: steps and values
     weights: list[np.ndarray] = field(repr=False)  # of the last model, then of the best
 
     @classmethod
@@ -58,27 +66,22 @@ class Outcome:
         history = json.loads((folder / "checkpoints/history.json").read_text())
         models = (folder / "checkpoints" / f"{name}.keras" for name in ("last", "best"))
         return cls(
-            history=_without_times(history),
-            metrics=_without_times(json.loads((folder / "metrics.json").read_text())),
-            scalars=dict(_scalars(folder / "logs")),
+            history=without_times(history),
+            metrics=without_times(json.loads((folder / "metrics.json").read_text())),
+            scalars=_scalars(folder / "logs"),
             weights=[array for model in models for array in _arrays(model)],
         )
 
     def difference(self, other: "Outcome") -> float:
-        """The largest relative difference between two outcomes' numbers; infinite where one has
-        something that the other lacks."""
+        """The largest relative difference between two outcomes' numbers; infinite where anything
+        else differs."""
         pairs = zip(self.weights, other.weights, strict=True)
-        differences = [_apart(a, b) for a, b in pairs]
-        for mine, theirs in (
-            (self.history, other.history),
-            (self.metrics, other.metrics),
-            (self.scalars, other.scalars),
-        ):
-            one, two = dict(_numbers(mine)), dict(_numbers(theirs))
-            if one.keys() != two.keys():
-                return math.inf
-            differences += [_apart(one[name], two[name]) for name in one]
-        return max(differences)
+        return max(
+            *(_arrays_apart(mine, theirs) for mine, theirs in pairs),
+            apart(self.history, other.history, floor=1e-12),
+            apart(self.metrics, other.metrics, floor=1e-12),
+            apart(self.scalars, other.scalars, floor=1e-12),
+        )
 
 
 def _arrays(model: Path) -> list[np.ndarray]:
@@ -93,7 +96,7 @@ def _arrays(model: Path) -> list[np.ndarray]:
     return found
 
 
-def _apart(one: Any, two: Any) -> float:
+def _arrays_apart(one: Any, two: Any) -> float:
     one, two = np.asarray(one, np.float64), np.asarray(two, np.float64)
     if one.shape != two.shape:
         return math.inf
@@ -101,25 +104,8 @@ def _apart(one: Any, two: Any) -> float:
     return float(np.max(np.abs(one - two), initial=0.0) / scale)
 
 
-def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
-    if isinstance(value, dict):
-        for key, part in value.items():
-            yield from _numbers(part, f"{name}/{key}")
-    elif isinstance(value, list | tuple):
-        for index, part in enumerate(value):
-            yield from _numbers(part, f"{name}/{index}")
-    elif isinstance(value, int | float):
-        yield name, float(value)
-
-
-def _without_times(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_times(part) for key, part in value.items() if key not in TIMES}
-    return [_without_times(part) for part in value] if isinstance(value, list) else value
-
-
-def _scalars(logs: Path) -> Iterator[tuple[str, list[tuple[int, float]]]]:
-    found: dict[str, list[tuple[int, float]]] = {}
+def _scalars(logs: Path) -> dict[str, list[list[float]]]:
+    found: dict[str, list[list[float]]] = {}
     for path in sorted(logs.rglob("events.out.tfevents.*")):
         for record in tf.data.TFRecordDataset(str(path)):
             event = tf.compat.v1.Event.FromString(record.numpy())
@@ -128,9 +114,8 @@ def _scalars(logs: Path) -> Iterator[tuple[str, list[tuple[int, float]]]]:
                     name = f"{path.parent.name}/{value.tag}"
                     if not name.endswith(TIMES):
                         number = float(tf.make_ndarray(value.tensor))
-                        found.setdefault(name, []).append((event.step, number))
-    for name, values in found.items():
-        yield name, sorted(values)
+                        found.setdefault(name, []).append([event.step, number])
+    return {name: sorted(values) for name, values in found.items()}
 
 
 def write_texts(path: Path, count: int = 301) -> None:

@@ -11,11 +11,11 @@ import keras
 import numpy as np
 
 from tasks.engine.ballot import Ballot
-from tasks.engine.errors import Stopped, UsageError
+from tasks.engine.errors import Stopped, UsageError, one_line
 from tasks.engine.files import atomic_path
 from tasks.engine.options import Train
 from tasks.engine.run import Run
-from tasks.engine.states import History, Metrics, Progress, State, States, one_line
+from tasks.engine.states import History, Progress, State, States
 
 
 class Checkpoints(keras.callbacks.Callback):
@@ -42,7 +42,6 @@ class Checkpoints(keras.callbacks.Callback):
         ballot: what says that some worker wants a state saved, or training stopped.
         clocks: the seconds of the epoch so far, by what they were spent on.
         resumed: the state within an epoch that training goes on from.
-        metrics: that the model is compiled with.
         flush: writes what other callbacks hold back, before a state says that it was done.
     """
 
@@ -60,7 +59,6 @@ class Checkpoints(keras.callbacks.Callback):
         ballot: Ballot,
         clocks: Callable[[], dict[str, float]] = dict,
         resumed: State | None = None,
-        metrics: Metrics = (),
         flush: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__()
@@ -75,7 +73,6 @@ class Checkpoints(keras.callbacks.Callback):
         self._ballot = ballot
         self._clocks = clocks
         self._resumed = resumed
-        self._metrics = metrics
         self._flush = flush
         self._copy: keras.Model | None = None
         self._epoch = 0
@@ -84,7 +81,7 @@ class Checkpoints(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self._epoch = epoch
         if self._resumed is not None:  # only now, as Keras has just set its metrics to nothing
-            self._resumed.restore(self.model, self._metrics)
+            self._states.restore(self._resumed, self.model)
             self._resumed = None
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
@@ -115,10 +112,10 @@ class Checkpoints(keras.callbacks.Callback):
         self._epoch = epoch + 1
         _, stop = self._ballot.count()
         self._save(0, wait=stop)
+        if stop:
+            raise Stopped(f"after epoch {epoch + 1}")
         if impatient:
             self.model.stop_training = True
-        elif stop and epoch + 1 < self._last:
-            raise Stopped(f"after epoch {epoch + 1}")
 
     def on_train_end(self, logs: dict | None = None) -> None:
         with saving(self._run.checkpoints):
@@ -126,9 +123,8 @@ class Checkpoints(keras.callbacks.Callback):
 
     def _save(self, batch: int, wait: bool) -> None:
         self._flush()
-        progress = Progress(
-            self._epoch, batch, list(self._history), self._clocks() if batch else {}
-        )
+        clocks = self._clocks() if batch else {}
+        progress = Progress(self._epoch, batch, list(self._history), clocks)
         with saving(self._run.checkpoints):
             self._states.save(progress, self.model, wait)
         self._saved = time.monotonic()
@@ -147,8 +143,8 @@ def saving(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UsageError(
-            f"{folder}: can't be written ({one_line(error)}); the checkpoints before are intact: "
-            "make room, and give the same command again"
+            f"{folder}: can't be written ({one_line(error, 200)}); the checkpoints before are "
+            "intact: make room, and give the same command again"
         ) from None
 
 
@@ -199,13 +195,11 @@ def weights_of(model: keras.Model) -> list[np.ndarray]:
     return [averages.get(weight.path, weight).numpy() for weight in model.weights]
 
 
-def restore(model: keras.Model, state: State, run: Run, metrics: Metrics = ()) -> None:
-    """Gives a model that is compiled as it was, with these metrics, the values of a state."""
+def restore(model: keras.Model, state: State, states: States, run: Run) -> None:
+    """Gives a model that is compiled as it was the values of a state."""
     try:
         model.optimizer.build(model.trainable_variables)
-        state.restore(model, metrics)
-        for metric in metrics:  # of an epoch that is over; Keras does not know them yet
-            metric.reset_state()
+        states.restore(state, model)
     except ValueError as error:
         raise damaged(run, run.states, error) from None
 
@@ -218,5 +212,5 @@ def is_older(last: Path) -> bool:
 def damaged(run: Run, file: Path, error: Exception) -> UsageError:
     """What to say of a run's file that can't be read."""
     return UsageError(
-        f"{file}: damaged ({one_line(error)}); delete {run.checkpoints} to train anew"
+        f"{file}: damaged ({one_line(error, 200)}); delete {run.checkpoints} to train anew"
     )

@@ -17,7 +17,7 @@ from tensorflow.python.distribute.collective_all_reduce_strategy import Collecti
 
 from data.batching import ALL, Share
 from tasks.engine import keras_replicas
-from tasks.engine.errors import RunError, UsageError
+from tasks.engine.errors import RunError, UsageError, one_line
 from tasks.engine.options import Train
 
 _SLURM = ("STEP_NUM_TASKS", "STEP_NODELIST", "STEP_TASKS_PER_NODE", "PROCID")
@@ -185,10 +185,9 @@ def _tpu(replicas: int | None) -> tf.distribute.Strategy:
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect()
     except (ValueError, OSError, tf.errors.OpError) as error:
-        reason = " ".join(str(error).split())[:200]
         raise UsageError(
-            f"--train.strategy tpu: no TPU was found ({reason}); start this on a TPU VM, or name "
-            "the TPU in the environment variable TPU_NAME"
+            f"--train.strategy tpu: no TPU was found ({one_line(error, 200)}); start this on a "
+            "TPU VM, or name the TPU in the environment variable TPU_NAME"
         ) from None
     return tf.distribute.TPUStrategy(resolver)
 

@@ -1,6 +1,11 @@
 """What goes wrong with a command: the user's mistakes, and models that must not be published."""
 
 
+def one_line(error: Exception, most: int | None = None) -> str:
+    """An error's message without line breaks, cut after so many characters."""
+    return " ".join(str(error).split())[:most]
+
+
 class UsageError(ValueError):
     """The command can't be carried out as given; the message is one line: what, where, the mend."""
 

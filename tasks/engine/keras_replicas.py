@@ -36,14 +36,18 @@ def _build_by_spec(self: Any, iterator: Any = None, data_batch: Any = None) -> N
     if iterator is None or self.distribute_strategy.num_replicas_in_sync == 1:
         _maybe_symbolic_build(self, iterator, data_batch)
         return
-    spec = tf.nest.map_structure(_of_a_replica, iterator._distributed_dataset.element_spec)
+    spec = replica_spec(iterator._distributed_dataset)
     batch = tf.nest.map_structure(lambda s: keras.KerasTensor(s.shape, s.dtype.name), spec)
     with self.distribute_strategy.scope():
         self._symbolic_build(data_batch=batch)
 
 
+def replica_spec(dataset: Any) -> Any:
+    """What each replica gets of a dataset's elements, distributed or not."""
+    return tf.nest.map_structure(_of_a_replica, dataset.element_spec)
+
+
 def _of_a_replica(spec: Any) -> Any:
-    """What each replica gets, where the replicas' specs are told apart."""
     values = getattr(spec, "_value_specs", None)  # of a `PerReplicaSpec`
     return values[0] if values else spec
 

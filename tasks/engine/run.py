@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from tasks.engine.errors import UsageError
+from tasks.engine.errors import UsageError, one_line
 from tasks.engine.files import atomic_write
 
 # Options that may differ between two commands that mean the same run.
@@ -132,7 +132,7 @@ class Run:
         try:
             options = yaml.safe_load(self.config_file.read_text("utf-8"))
         except (OSError, ValueError, yaml.YAMLError) as error:
-            raise UsageError(f"{self.config_file}: can't be read: {_one_line(error)}") from None
+            raise UsageError(f"{self.config_file}: can't be read: {one_line(error)}") from None
         if not isinstance(options, dict) or not all(
             isinstance(part, dict) for name, part in options.items() if name != "task"
         ):
@@ -182,10 +182,4 @@ def _read_json(path: Path, default: Any) -> Any:
     try:
         return json.loads(path.read_text("utf-8"))
     except ValueError as error:
-        raise UsageError(
-            f"{path}: damaged ({_one_line(error)}); restore it or train anew"
-        ) from None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+        raise UsageError(f"{path}: damaged ({one_line(error)}); restore it or train anew") from None

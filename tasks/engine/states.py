@@ -18,7 +18,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tasks.engine.errors import UsageError
+from tasks.engine.errors import UsageError, one_line
 from tasks.engine.files import atomic_path
 
 History = list[dict[str, float]]
@@ -49,19 +49,6 @@ class State:
 
     progress: Progress
     values: list[np.ndarray]  # of `variables_of`
-
-    def restore(self, model: keras.Model, metrics: Metrics = ()) -> None:
-        """Gives a model, compiled and its optimizer built as it was, and its metrics the state's
-        values.
-
-        Raises:
-            ValueError: the model is another one.
-        """
-        variables = variables_of(model, metrics)
-        if len(variables) != len(self.values):
-            raise ValueError(f"{len(self.values)} variables instead of {len(variables)}")
-        for variable, value in zip(variables, self.values, strict=True):
-            variable.assign(value)
 
 
 def variables_of(model: keras.Model, metrics: Metrics = ()) -> list[keras.Variable]:
@@ -109,7 +96,7 @@ class States:
             try:
                 return _read(path)
             except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-                what = f"{path}: damaged ({' '.join(str(error).split())[:200]})"
+                what = f"{path}: damaged ({one_line(error, 200)})"
                 if number + 1 == len(files):
                     raise UsageError(
                         f"{what}; delete {self._folder.parent} to train anew"
@@ -134,6 +121,19 @@ class States:
         self._pending = self._thread.submit(self._write, State(progress, values))
         if wait:
             self.settle()
+
+    def restore(self, state: State, model: keras.Model) -> None:
+        """Gives a model, compiled and its optimizer built as it was, and the metrics the state's
+        values.
+
+        Raises:
+            ValueError: the model is another one.
+        """
+        variables = variables_of(model, self._metrics)
+        if len(variables) != len(state.values):
+            raise ValueError(f"{len(state.values)} variables instead of {len(variables)}")
+        for variable, value in zip(variables, state.values, strict=True):
+            variable.assign(value)
 
     def settle(self) -> None:
         """Returns when nothing is being written.
@@ -168,15 +168,3 @@ def _read(path: Path) -> State:
         about = json.loads(file[_ABOUT].tobytes())
         values = [file[name] for name in sorted(set(file.files) - {_ABOUT})]
     return State(Progress(**about), values)
-
-
-def remove_remains(folder: Path, patterns: Sequence[str] = (".*.npz", ".*.keras")) -> None:
-    """Removes what writes that were killed have left in a folder."""
-    for pattern in patterns:
-        for remains in folder.glob(pattern):
-            remains.unlink(missing_ok=True)
-
-
-def one_line(error: Any) -> str:
-    """An error's message, for people."""
-    return " ".join(str(error).split())[:200]

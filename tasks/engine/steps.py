@@ -115,9 +115,10 @@ def _forward(model: keras.Model, data: Any, ballot: Ballot | None = None) -> tup
     return loss, model.compute_metrics(inputs, targets, outputs, sample_weight=real)
 
 
-class Steps:
+class Steps(keras.callbacks.Callback):
     """What `fit` calls for each training batch, like Keras' own, but with a clock, which leaves out
-    what was done before, and says of which batch the loss is not a number.
+    what was done before, and says of which batch the loss is not a number. It is a callback too, to
+    know which one that is.
 
     Args:
         model: compiled, with `take_steps`.
@@ -133,16 +134,23 @@ class Steps:
         bad_batches: Path | None = None,
         roll_back: Callable[[], None] | None = None,
     ) -> None:
-        self._model = model
+        super().__init__()
+        self.set_model(model)
         self._function: Callable[[Any], Logs] | None = None
         self._left_out = done
         self._bad_batches = bad_batches
         self._roll_back = roll_back
         self._bad_ones = 0  # in a row
         self._logs: Logs = {}
-        self.batch = ""  # what to call the batch, such as "batch 3 of epoch 2"
+        self._epoch = self._batch = 0
         self.waited = 0.0  # seconds, for the input, in all
         model.train_function = self
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self._epoch = epoch
+
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        self._batch = batch
 
     def __call__(self, iterator: Iterator[Any]) -> Logs:
         """Trains on the next batch; returns the metrics, none for a batch that was done before."""
@@ -167,7 +175,7 @@ class Steps:
     def _made_for(self, iterator: Any) -> Callable[[Any], Logs]:
         """Keras' function for one step, given a batch instead of the iterator. It is traced once,
         for whatever shapes the iterator may give."""
-        model = self._model
+        model = self.model
         strategy = model.distribute_strategy
 
         def step(batch: Any) -> Logs:
@@ -184,12 +192,12 @@ class Steps:
     def _not_finite(self, batch: Any) -> None:
         """Ends the training, or has it go back to where it was well."""
         self._bad_ones += 1
-        kept = ""
+        name, kept = f"batch {self._batch + 1} of epoch {self._epoch + 1}", ""
         if self._bad_batches is not None:
-            path = self._bad_batches / f"{self.batch.replace(' ', '-')}.npz"
+            path = self._bad_batches / f"{name.replace(' ', '-')}.npz"
             _keep(path, batch)
             kept = f", which is in {path}"
-        message = f"{NOT_FINITE} at {self.batch}{kept}"
+        message = f"{NOT_FINITE} at {name}{kept}"
         if self._roll_back is None or self._bad_ones > 3:
             raise RunError(
                 f"{message}; a lower --train.learning_rate, --train.clip_norm, or longer "

@@ -36,6 +36,7 @@ from tasks.engine.ballot import Ballot
 from tasks.engine.checkpoints import Checkpoints, best_epoch, is_older, restore
 from tasks.engine.distribution import distributed, is_chief
 from tasks.engine.errors import RunError, UsageError
+from tasks.engine.keras_replicas import replica_spec
 from tasks.engine.optimizers import SGD, make_optimizer
 from tasks.engine.options import Train
 from tasks.engine.run import Run
@@ -74,6 +75,8 @@ def fit(
     """
     ballot = ballot or Ballot()
     chief = is_chief(tf.distribute.get_strategy())
+    for remains in run.checkpoints.rglob(".*"):
+        remains.unlink()  # of a save that was killed
     states = States(run.states, objective.metrics, writes=chief)
     state = states.newest()
     if state is None and is_older(run.last):
@@ -101,8 +104,7 @@ def fit(
         model.adapt(_some(splits.train, preprocessor))
     validation, validation_steps = None, None
     if splits.validation:
-        validation = _validation(splits.validation, preprocessor, train.batch_size)
-        validation_steps = -(-len(splits.validation) // train.batch_size)
+        validation, validation_steps = _validation(splits.validation, preprocessor, train)
     for phase in _phases(train):
         if done > phase.end:
             continue
@@ -112,22 +114,28 @@ def fit(
         first = max(done, phase.start)
         batch = progress.batch if first == done < phase.end else 0
         if state and (done > phase.start or batch):
-            restore(model, state, run, objective.metrics)
+            restore(model, state, states, run)
+            for metric in objective.metrics:  # Keras resets only those that it has seen a batch of
+                metric.reset_state()
         if first == phase.end:
             if train.ema is not None:  # which is how a `fit` ends
                 model.optimizer.finalize_variable_values(model.trainable_variables)
             continue
         last = phase.end == train.epochs
-        logs = EpochLogs(len(splits.train), progress.clocks if batch else {})
+        data = distributed(lambda share: batches.start(first, share, batch))  # noqa: B023
+        rollback = partial(_roll_back, model, states) if train.on_nan == "rollback" else None
+        steps = Steps(model, batch, run.bad_batches, rollback)
+        logs = EpochLogs(len(splits.train), steps, progress.clocks if batch else {})
         tensorboard = TensorBoard(
             run.logs,
             examples_per_step=len(splits.train) / batches.steps,
             hparams=hparams if last else None,
-            inputs=batches.start(0).element_spec[0] if first == 0 else None,
+            inputs=replica_spec(data)[0] if first == 0 else None,
             profile=train.profile if first == done else None,
         )
         watching: list[keras.callbacks.Callback] = [
             EpochSeeds(),
+            steps,
             logs,
             *callbacks,  # whose time is none of training's
             tensorboard,
@@ -143,7 +151,6 @@ def fit(
                 ballot=ballot,
                 clocks=logs.clocks,
                 resumed=state if batch else None,
-                metrics=objective.metrics,
                 flush=tensorboard.flush,
             ),
         ]
@@ -152,11 +159,6 @@ def fit(
         if train.average != "none":
             chosen = partial(averaged_epochs, train=train, monitor=monitor, mode=objective.mode)
             watching.insert(-1, EpochWeights(run, history, chosen))
-        data = distributed(lambda share: batches.start(first, share, batch))  # noqa: B023
-        rollback = (
-            partial(_roll_back, model, states, objective) if train.on_nan == "rollback" else None
-        )
-        logs.steps = Steps(model, batch, run.bad_batches, rollback)
         with stopping_at_signals(ballot):
             model.fit(
                 data,
@@ -172,7 +174,7 @@ def fit(
     return _finished(model, objective, splits, preprocessor, train, run, history)
 
 
-def _roll_back(model: keras.Model, states: States, objective: Objective) -> None:
+def _roll_back(model: keras.Model, states: States) -> None:
     """Gives a model the weights, and its optimizer the state, that were last saved."""
     states.settle()
     state = states.newest()
@@ -181,7 +183,7 @@ def _roll_back(model: keras.Model, states: States, objective: Objective) -> None
             f"{NOT_FINITE} before any state was saved to go back to; give a lower "
             "--train.learning_rate, or save earlier: --train.checkpoint_steps 100"
         )
-    state.restore(model, objective.metrics)
+    states.restore(state, model)
 
 
 @contextmanager
@@ -219,8 +221,7 @@ def _finished(
     if train.average != "none" and not run.averaged():
         monitor, validate = objective.monitor, None
         if splits.validation:
-            data = _validation(splits.validation, preprocessor, train.batch_size)
-            steps = -(-len(splits.validation) // train.batch_size)
+            data, steps = _validation(splits.validation, preprocessor, train)
             compile_model(model, objective, train, 1)  # as it isn't if it was trained before
 
             def validate() -> float:
@@ -275,11 +276,14 @@ def _some(records: AnyRecords, preprocessor: Preprocessor, count: int = 2048) ->
     return preprocessor.collate(encoded)
 
 
-def _validation(records: AnyRecords, preprocessor: Preprocessor, batch_size: int) -> Any:
-    """Every record once, again and again, for the replicas in scope."""
-    return distributed(
-        lambda share: evaluation_batches(records, preprocessor, batch_size, share)[0].repeat()
+def _validation(records: AnyRecords, preprocessor: Preprocessor, train: Train) -> tuple[Any, int]:
+    """Every record once, again and again, for the replicas in scope; and how many batches that is
+    each time."""
+    size = train.batch_size
+    data = distributed(
+        lambda share: evaluation_batches(records, preprocessor, size, share)[0].repeat()
     )
+    return data, -(-len(records) // size)
 
 
 def _verbosity() -> int:
@@ -437,24 +441,20 @@ class EpochLogs(keras.callbacks.Callback):
 
     Args:
         examples: of an epoch.
+        steps: what knows how long the input was waited for.
         clocks: the seconds of the epoch that training goes on within.
     """
 
-    def __init__(self, examples: int, clocks: Mapping[str, float] | None = None) -> None:
+    def __init__(self, examples: int, steps: Steps, clocks: Mapping[str, float]) -> None:
         super().__init__()
-        self.steps: Steps | None = None  # what knows how long the input was waited for
         self._examples = examples
-        self._before = dict(clocks or {})
+        self._steps = steps
+        self._before = dict(clocks)
         self._begin = self._seconds = self._waited = 0.0
-        self._epoch = 0
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        self._begin, self._seconds, self._epoch = time.perf_counter(), 0.0, epoch
-        self._waited = self.steps.waited if self.steps else 0.0
-
-    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
-        if self.steps:
-            self.steps.batch = f"batch {batch + 1} of epoch {self._epoch + 1}"
+        self._begin, self._seconds = time.perf_counter(), 0.0
+        self._waited = self._steps.waited
 
     def on_test_begin(self, logs: dict | None = None) -> None:
         self._seconds = time.perf_counter() - self._begin
@@ -462,7 +462,7 @@ class EpochLogs(keras.callbacks.Callback):
     def clocks(self) -> dict[str, float]:
         """The seconds of this epoch so far, in all sessions."""
         seconds = self._seconds or time.perf_counter() - self._begin
-        waited = self.steps.waited - self._waited if self.steps else 0.0
+        waited = self._steps.waited - self._waited
         return {
             "seconds": seconds + self._before.get("seconds", 0.0),
             "input_seconds": waited + self._before.get("input_seconds", 0.0),

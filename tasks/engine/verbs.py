@@ -28,7 +28,7 @@ from tasks.engine.distribution import (
     one_thread_an_op,
     wait_for_all,
 )
-from tasks.engine.errors import UsageError
+from tasks.engine.errors import UsageError, one_line
 from tasks.engine.evaluation import Evaluation, environment, evaluate, features
 from tasks.engine.export import export
 from tasks.engine.files import atomic_write
@@ -411,7 +411,7 @@ def _load_model(run: Run) -> keras.Model:
     try:
         return load_model(run.best)
     except (ValueError, OSError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, 200)
         raise UsageError(f"{run.best}: can't be loaded ({reason}); train again") from None
 
 

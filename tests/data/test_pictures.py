@@ -331,7 +331,9 @@ def test_records_that_are_no_examples_are_bad_rows(write):
     )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60
+)
 @given(
     content=st.binary(max_size=80),
     start=st.sampled_from([b"", *(encoded(f)[:40] for f in ("PNG", "JPEG", "GIF", "BMP", "WEBP"))]),
@@ -345,7 +347,9 @@ def test_any_bytes_are_pictures_or_bad_rows(tmp_path, content, start):
     assert len(records) + records.skipped == 2
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40
+)
 @given(content=st.binary(max_size=80), name=st.sampled_from(["a.tfrecord", "a.tfrec.gz", "a.txt"]))
 def test_any_files_are_read_or_refused_in_one_line(tmp_path, content, name):
     (tmp_path / name).write_bytes(content)

@@ -141,7 +141,9 @@ def test_labels_may_be_absent_or_empty_where_they_are_not_required(write):
     assert values(source().read(path, require_labels=False), "label") == ["", "z"]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60
+)
 @given(
     st.lists(
         st.tuples(*[st.text(st.characters(exclude_categories=["Cs"]), min_size=1)] * 2).filter(
@@ -161,7 +163,9 @@ def test_any_text_survives_csv_and_jsonl_in_memory_and_streamed(tmp_path, table)
             assert list(zip(values(records), values(records, "label"), strict=True)) == table
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60
+)
 @given(content=st.binary(max_size=60), name=st.sampled_from(["a.csv", "a.tsv", "a.jsonl", "a.txt"]))
 def test_any_bytes_are_read_or_refused_in_one_line(tmp_path, content, name):
     (tmp_path / name).write_bytes(b'text,label\n{"text":"a"}\n' + content)

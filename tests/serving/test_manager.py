@@ -503,7 +503,7 @@ class TestStart:
         config = models(tmp_path, model_version_policy="all {}")
         with managing(loader, config) as manager:
             assert latest(manager) == 1
-            assert states(manager) == {1: "AVAILABLE", 2: "END"}
+            eventually(lambda: states(manager) == {1: "AVAILABLE", 2: "END"})
 
     @pytest.mark.parametrize("folder", ["none", "empty", "other"])
     def test_a_new_model_without_a_version_is_refused_and_changes_nothing(

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.distribution import ALIKE, TASKS, apart, without_times
+from benchmarks.compare import apart, without_times
+from benchmarks.distribution import ALIKE, TASKS
 from tasks.engine import verbs
 from tasks.engine.cli import main
 from tasks.engine.task import Task

@@ -43,7 +43,7 @@ def test_a_model_is_given_back_what_it_was(tmp_path):
     assert state.progress == Progress(1, 7, history, {"seconds": 2.5})
     other = compiled(2)
     other.evaluate(np.ones((8, 3)), np.ones((8, 2)), verbose=0)  # which makes the metrics
-    state.restore(other)
+    States(tmp_path).restore(state, other)
     for one, two in zip(variables_of(model), variables_of(other), strict=True):
         np.testing.assert_array_equal(one.numpy(), two.numpy())
 
@@ -63,7 +63,7 @@ def test_another_model_is_refused(tmp_path):
     bigger.add(keras.layers.Dense(1))
     bigger.compile("adam", "mse")
     with pytest.raises(ValueError, match="variables instead of"):
-        States(tmp_path).newest().restore(bigger)
+        States(tmp_path).restore(States(tmp_path).newest(), bigger)
 
 
 def test_the_last_three_are_kept_and_the_newest_is_taken(tmp_path):
