@@ -18,7 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -225,6 +226,44 @@ def run(name: str, command: Sequence[str | Path], first: int | None = None) -> l
     if process.returncode or not printed:
         raise BenchmarkError(f"{name} failed: {_last_words(said)}")
     return printed
+
+
+@contextmanager
+def turns(name: str, command: Sequence[str | Path]) -> Iterator[Callable[[], dict[str, Any]]]:
+    """Starts a command that measures once for each line that it is given; yields what asks it to,
+    and returns the JSON object that it prints then.
+
+    Args:
+        name: what to call it in messages.
+    """
+    with (
+        tempfile.TemporaryFile("w+", errors="replace") as errors,
+        subprocess.Popen(
+            list(map(str, command)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        ) as process,
+    ):
+        assert process.stdin and process.stdout
+        stdin, stdout = process.stdin, process.stdout
+
+        def take() -> dict[str, Any]:
+            with suppress(OSError):  # it has ended; why is seen below
+                stdin.write("\n")
+                stdin.flush()
+            for line in stdout:
+                if line.startswith("{"):
+                    return json.loads(line)
+            process.wait()
+            errors.seek(0)
+            raise BenchmarkError(f"{name} failed: {_last_words([errors.read()])}")
+
+        try:
+            yield take
+        finally:
+            process.kill()
 
 
 @dataclass(frozen=True)

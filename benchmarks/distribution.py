@@ -2,6 +2,7 @@
 
     python -m benchmarks.distribution equality                     # all five tasks
     python -m benchmarks.distribution equality --tasks translation
+    python -m benchmarks.distribution scaling                      # speed, on this machine
 
 From the project's folder. `equality` trains a tiny model of each task for thirty steps and more,
 with one seed and one global batch, without dropout and in float32, as one process, as two replicas
@@ -9,11 +10,16 @@ of one process, as two workers, and as two workers of two replicas. Nothing divi
 by the batch, the batch's last part by the replicas, nor the records that are judged, of which there
 are fewer than replicas in one task. Losses and metrics of all epochs, the metrics of the best
 model, and its answers to a file of records are compared with those of one process.
+
+`scaling` trains a text classifier on one processor, on two, by two replicas of one process, and by
+two workers with one processor each; all on this machine, so it says what the distribution costs,
+not what more machines gain.
 """
 
 import argparse
 import json
 import math
+import os
 import random
 import subprocess
 import sys
@@ -22,6 +28,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -276,6 +283,87 @@ def equality(arguments: argparse.Namespace) -> None:
     write_results(arguments.results, "equality", {"bar": BAR, "tasks": figures})
 
 
+@dataclass(frozen=True)
+class Crew:
+    """Who trains, and on how many processors together."""
+
+    name: str
+    processors: int
+    options: str = "--train.strategy default"
+    workers: int = 1
+
+
+CREWS = (
+    Crew("1 process on 1 core", 1),
+    Crew("1 process on 2 cores", 2),
+    Crew("2 replicas on 2 cores", 2, "--train.strategy mirrored --train.replicas 2"),
+    Crew("2 workers, a core each", 2, "--train.strategy multi_worker", 2),
+)
+_PARTS = ("input_seconds", "all_reduce_seconds")
+
+
+def scaling(arguments: argparse.Namespace) -> None:
+    """Examples a second by one and by several, and what adding up gradients takes of it."""
+    available = sorted(os.sched_getaffinity(0))
+    if len(available) < 2:
+        raise BenchmarkError("this needs two processors")
+    base = (
+        f"--model.size {arguments.size} --train.epochs 3 --train.batch_size {arguments.batch} "
+        "--train.precision float32 --train.checkpoint_minutes null --data.validation_split 0.01"
+    ).split()
+    rates: dict[str, list[float]] = {crew.name: [] for crew in CREWS}
+    shares: dict[str, list[list[float]]] = {crew.name: [] for crew in CREWS}
+    with tempfile.TemporaryDirectory() as name:
+        data = _write_long_texts(Path(name) / "texts.csv", arguments.texts)
+        for turn in range(arguments.rounds):
+            for number, crew in enumerate(CREWS):
+                run = Path(name) / f"{turn}-{number}"
+                launch = ["-m", "tasks.launch", "--workers", str(crew.workers), "--pin", "--"]
+                command = [
+                    *([sys.executable, *launch] if crew.workers > 1 else []),
+                    *(sys.executable, "-m", "tasks.text_classification", "train", *base),
+                    *(*crew.options.split(), "--data.train", str(data), "--run.dir", str(run)),
+                ]
+                os.sched_setaffinity(0, available[: crew.processors])  # children inherit it
+                try:
+                    _said(command)
+                finally:
+                    os.sched_setaffinity(0, available)
+                history = json.loads((run / "checkpoints/history.json").read_text("utf-8"))
+                settled = history[1:]  # in the first epoch the step is traced
+                seconds = sum(epoch["seconds"] for epoch in settled)
+                rates[crew.name].append(
+                    sum(epoch["examples_per_second"] for epoch in settled) / len(settled)
+                )
+                shares[crew.name].append(
+                    [sum(epoch.get(part, 0.0) for epoch in settled) / seconds for part in _PARTS]
+                )
+                print(f"{crew.name}: {rates[crew.name][-1]:.0f} examples/s", flush=True)
+    alone = median(rates[CREWS[1].name])
+    rows = []
+    for crew in CREWS:
+        own = [median(part) for part in zip(*shares[crew.name], strict=True)]
+        rate = median(rates[crew.name])
+        rows.append((crew.name, f"{rate:.0f}", f"{rate / alone:.2f}", *(f"{s:.1%}" for s in own)))
+    columns = ("", "examples/s", "of 1 x 2 cores", "waiting for input", "all-reduce")
+    show_table(f"BERT {arguments.size}, batches of {arguments.batch}", columns, rows)
+    figures = {"examples_per_second": rates, "input_and_all_reduce_shares": shares}
+    settings = {name: getattr(arguments, name) for name in ("size", "batch", "texts")}
+    write_results(arguments.results, "scaling", {**settings, **figures})
+
+
+def _write_long_texts(path: Path, count: int) -> Path:
+    """A CSV file of texts of 30 to 60 words of 2,000."""
+    draw = random.Random(3)
+    words = ["".join(draw.choices("abcdefghijklmnoprstuvw", k=6)) for _ in range(2000)]
+    lines = ["text,label"]
+    for index in range(count):
+        text = " ".join(draw.choices(words, k=draw.randint(30, 60)))
+        lines.append(f"{('good', 'bad')[index % 2]} {text},{('good', 'bad')[index % 2]}")
+    _write_lines(path, lines)
+    return path
+
+
 def main() -> None:
     """Runs the benchmark that the arguments name."""
     start(_parser())
@@ -292,6 +380,13 @@ def _parser() -> argparse.ArgumentParser:
     one.set_defaults(compare=equality)
     one.add_argument("--results", type=Path, default=RESULTS, help="JSON to write (%(default)s)")
     one.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="(all)")
+    two = commands.add_parser("scaling", help=scaling.__doc__)
+    two.set_defaults(compare=scaling)
+    two.add_argument("--results", type=Path, default=RESULTS, help="JSON to write (%(default)s)")
+    two.add_argument("--size", default="mini", help="of the BERT model (%(default)s)")
+    two.add_argument("--batch", type=int, default=32, help="texts of a batch (%(default)s)")
+    two.add_argument("--texts", type=int, default=3000, help="(%(default)s)")
+    two.add_argument("--rounds", type=int, default=3, help="turns of each (%(default)s)")
     return parser
 
 

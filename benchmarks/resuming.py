@@ -6,7 +6,8 @@
 
 From the project's folder. `kills` trains a small text classifier without interruption, then again
 and again with a SIGKILL at random moments (`--seed`), each time followed by the same command, until
-it has ended by itself; so kills hit steps, saves, validations, the evaluation and the export.
+it has ended by itself. The moments are drawn from the start, the training (some of them from the
+middle of a save), and what comes after it: the evaluation, the report and the export.
 Losses, metrics, TensorBoard's scalars and the weights are compared: on one process bit for bit.
 """
 
@@ -23,8 +24,9 @@ import tempfile
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -147,43 +149,62 @@ def command(
     ]
 
 
-def train_killed(
-    folder: Path, name: str, moments: Iterator[float], workers: int, most: int, log: Any
-) -> list[str]:
-    """Trains until the command ends by itself, after at most so many kills; returns where the
-    training was at each of them.
+@dataclass(frozen=True)
+class Kill:
+    """When to kill a training: so many seconds after it has come to a phase, and, if that is asked
+    for, in the middle of its next save."""
 
-    Args:
-        moments: seconds from the first sign of life to each kill.
-    """
+    phase: str  # of PHASES
+    seconds: float
+    saving: bool = False
+
+
+PHASES = ("start", "training", "ending")
+
+
+def train_killed(
+    folder: Path, name: str, kills: Sequence[Kill], workers: int, log: Any, exports: bool = True
+) -> list[str]:
+    """Trains until the command ends by itself, or has been killed so often and then ends; returns
+    where the training was at each kill that it lived to see."""
     where: list[str] = []
-    while True:
-        process = subprocess.Popen(command(folder, name, workers), stdout=log, stderr=log)
-        if len(where) < most:
-            _wait_for_life(process, folder / name)
-            deadline = time.monotonic() + next(moments)
-            while process.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.002)
-        if len(where) >= most:
-            process.wait()
-        if process.poll() is not None:
+    run = folder / name
+    for kill in (*kills, None):
+        before = _states(run)
+        line = command(folder, name, workers, exports=exports)
+        process = subprocess.Popen(line, stdout=log, stderr=log)
+        if kill is not None:
+            _wait(process, lambda: _is_in(kill.phase, run, before))  # noqa: B023
+            deadline = time.monotonic() + kill.seconds
+            _wait(process, lambda: time.monotonic() >= deadline)  # noqa: B023
+            if kill.saving:
+                _wait(process, lambda: any((run / "checkpoints").rglob(".*")))
+            process.send_signal(signal.SIGKILL)
+        if process.wait() >= 0:
             if process.returncode:
                 raise BenchmarkError(f"a training ended with {process.returncode}")
-            return where
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+            break
         where.append(_where(folder, name))
+    return where
 
 
-def _wait_for_life(process: subprocess.Popen[Any], run: Path) -> None:
-    """Until something happens in a run's folder: a process takes long to start."""
-    before = _progress(run)
-    while process.poll() is None and _progress(run) == before:
-        time.sleep(0.005)
+def _wait(process: subprocess.Popen[Any], holds: Callable[[], bool]) -> None:
+    """Until something holds, or the process has ended."""
+    while process.poll() is None and not holds():
+        time.sleep(0.001)
 
 
-def _progress(run: Path) -> list[tuple[str, int]]:
-    return sorted((str(path), path.stat().st_mtime_ns) for path in run.rglob("*") if path.exists())
+def _is_in(phase: str, run: Path, before: Collection[Path]) -> bool:
+    """Whether a training has come to a phase; `before` are the states that it began with."""
+    if phase == "start":
+        return run.exists()
+    return (run / "checkpoints/last.keras").exists() or (
+        phase == "training" and not _states(run) <= set(before)
+    )
+
+
+def _states(run: Path) -> set[Path]:
+    return set(run.glob("checkpoints/states/[0-9]*"))
 
 
 def _where(folder: Path, name: str) -> str:
@@ -208,18 +229,19 @@ def kills(arguments: argparse.Namespace) -> None:
     differences: list[float] = []
     with tempfile.TemporaryDirectory() as name, Path(name, "log").open("w") as log:
         folder = Path(name)
-        write_texts(folder / "texts.csv")
-        process = subprocess.Popen(command(folder, "whole", workers), stdout=log, stderr=log)
-        _wait_for_life(process, folder / "whole")
-        begin = time.monotonic()
-        if process.wait():
-            raise BenchmarkError("the training that is not killed failed")
-        span = time.monotonic() - begin
+        write_texts(folder / "texts.csv", 1501)
+        spans = _phases_of_one(folder, workers, log)
+        print(*(f"{name} {span:.1f} s" for name, span in spans.items()), sep=", ", flush=True)
         whole = Outcome.of(folder / "whole")
-        seconds = iter(lambda: draw.uniform(0, span), None)
         while left > 0:
+            planned = []
+            for _ in range(min(left, arguments.of_a_run)):
+                phase = draw.choice(("start", "training", "training", "training", "ending"))
+                saving = phase == "training" and draw.random() < 0.4
+                planned.append(Kill(phase, draw.uniform(0, spans[phase]), saving))
+            planned.sort(key=lambda kill: PHASES.index(kill.phase))
             run = f"killed-{len(differences)}"
-            where = train_killed(folder, run, seconds, workers, min(left, arguments.of_a_run), log)
+            where = train_killed(folder, run, planned, workers, log)
             left -= len(where)
             moments.update(where)
             differences.append(Outcome.of(folder / run).difference(whole))
@@ -237,6 +259,22 @@ def kills(arguments: argparse.Namespace) -> None:
     show_table(title, ("", "", "bar", "holds"), rows)
     figures = {"moments": moments, "differences": differences, "seed": arguments.seed}
     write_results(arguments.results, f"kills_{workers}", figures)
+
+
+def _phases_of_one(folder: Path, workers: int, log: Any) -> dict[str, float]:
+    """The seconds of each phase of a training that is left alone."""
+    run = folder / "whole"
+    process = subprocess.Popen(command(folder, "whole", workers), stdout=log, stderr=log)
+    begins = []
+    for phase in PHASES:
+        _wait(process, lambda: _is_in(phase, run, ()))  # noqa: B023
+        begins.append(time.monotonic())
+    if process.wait():
+        raise BenchmarkError("the training that is not killed failed")
+    return {
+        phase: end - begin
+        for phase, (begin, end) in zip(PHASES, pairwise([*begins, time.monotonic()]), strict=True)
+    }
 
 
 def cost(arguments: argparse.Namespace) -> None:
@@ -287,7 +325,7 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--results", type=Path, default=RESULTS)
         if compare is kills:
             one.add_argument("--kills", type=int, default=25, help="(%(default)s)")
-            one.add_argument("--of_a_run", type=int, default=5, help="kills of a run (%(default)s)")
+            one.add_argument("--of_a_run", type=int, default=3, help="kills of a run (%(default)s)")
             one.add_argument("--seed", type=int, default=0, help="of the moments (%(default)s)")
             one.add_argument("--workers", type=int, default=1, help="(%(default)s)")
         else:

@@ -35,24 +35,28 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the workers that the arguments ask for, and exits with their code."""
     try:
         options, command = _parse(list(sys.argv[1:] if arguments is None else arguments))
-        code = launch(command, options.workers, options.grace)
+        code = launch(command, options.workers, options.grace, options.pin)
     except UsageError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         code = 2
     sys.exit(code)
 
 
-def launch(command: Sequence[str], count: int, grace: float) -> int:
+def launch(command: Sequence[str], count: int, grace: float, pin: bool = False) -> int:
     """Runs a command as so many workers until all have ended; returns the exit code for that.
 
     Args:
         grace: seconds that the others have once a worker has failed, before they are ended.
+        pin: whether each worker gets processors of its own.
+    Raises:
+        UsageError: the command can't be started, or there are too few processors.
     """
     events: SimpleQueue[_Worker | int] = SimpleQueue()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: events.put(number))
     addresses = _free_addresses(count)
-    workers = [_Worker(command, addresses, index) for index in range(count)]
+    shares = _shares_of_processors(count) if pin else [None] * count
+    workers = [_Worker(command, addresses, index, shares[index]) for index in range(count)]
     for worker in workers:
         worker.pass_on(events.put)
 
@@ -84,7 +88,13 @@ def launch(command: Sequence[str], count: int, grace: float) -> int:
 class _Worker:
     """One of the processes, in a session of its own, so that a terminal's ^C comes to it once."""
 
-    def __init__(self, command: Sequence[str], addresses: Sequence[str], index: int):
+    def __init__(
+        self,
+        command: Sequence[str],
+        addresses: Sequence[str],
+        index: int,
+        processors: Sequence[int] | None = None,
+    ) -> None:
         task = {"type": "worker", "index": index}
         config = {"cluster": {"worker": addresses}, "task": task}
         self.name = f"worker {index}"
@@ -98,7 +108,7 @@ class _Worker:
                 encoding="utf-8",
                 errors="replace",
                 start_new_session=True,
-                preexec_fn=_end_with_launcher(),
+                preexec_fn=_prepare(processors),
             )
         except OSError as error:
             raise UsageError(f"{command[0]}: {error.strerror}; it can't be started") from None
@@ -150,12 +160,30 @@ def _send(workers: set[_Worker], number: int) -> None:
             os.killpg(worker.process.pid, number)
 
 
-def _end_with_launcher() -> Callable[[], None] | None:
-    """What a worker does first, so as not to outlive a launcher that is killed; Linux only."""
+def _prepare(processors: Sequence[int] | None) -> Callable[[], None] | None:
+    """What a worker does first, on Linux: keeps to its processors, and sees to it that it does not
+    outlive a launcher that is killed."""
     if not sys.platform.startswith("linux"):
         return None
     prctl, set_parent_death_signal = ctypes.CDLL(None).prctl, 1
-    return lambda: prctl(set_parent_death_signal, signal.SIGKILL)
+
+    def prepare() -> None:
+        prctl(set_parent_death_signal, signal.SIGKILL)
+        if processors:
+            os.sched_setaffinity(0, processors)
+
+    return prepare
+
+
+def _shares_of_processors(count: int) -> list[list[int]]:
+    """The processors that this process may use, dealt out."""
+    if not hasattr(os, "sched_getaffinity"):
+        raise UsageError("--pin: this system can't bind processes to processors; leave it out")
+    there = sorted(os.sched_getaffinity(0))
+    each = len(there) // count
+    if not each:
+        raise UsageError(f"--pin: {len(there)} processors are too few for {count} workers")
+    return [there[index * each : (index + 1) * each] for index in range(count)]
 
 
 def _free_addresses(count: int) -> list[str]:
@@ -178,13 +206,19 @@ def _parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """The options, and the command after `--`."""
     parser = _Parser(
         prog="python -m tasks.launch",
-        usage="%(prog)s [--workers N] [--grace SECONDS] -- COMMAND ...",
+        usage="%(prog)s [--workers N] [--pin] [--grace SECONDS] -- COMMAND ...",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument(
         "--workers", type=int, default=2, metavar="N", help="how many to start (default: 2)"
+    )
+    parser.add_argument(
+        "--pin",
+        action="store_true",
+        help="give each worker an equal share of the processors to itself, as machines would have; "
+        "else all workers take turns on all of them",
     )
     parser.add_argument(
         "--grace",

@@ -14,12 +14,13 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.ours.turns import TURNS, turns
 from tasks.engine.quiet import quiet_imports
 
 with quiet_imports():
@@ -38,6 +39,7 @@ def main() -> None:
     measure.add_argument("--rows", type=int, default=1)
     measure.add_argument("--threads", type=int, default=1)
     measure.add_argument("--seconds", type=float, default=10.0)
+    measure.add_argument("--turns", action="store_true", help=TURNS)
     measure.set_defaults(do=in_process)
     make = commands.add_parser("requests")
     make.add_argument("--name", default="benchmark", help="the model's name in the server")
@@ -51,10 +53,11 @@ def main() -> None:
     small.add_argument("folder", type=Path)
     small.set_defaults(do=half_plus_two)
     arguments = parser.parse_args()
-    print(json.dumps(arguments.do(arguments)), flush=True)
+    for figures in arguments.do(arguments):
+        print(json.dumps(figures), flush=True)
 
 
-def in_process(arguments: argparse.Namespace) -> dict[str, Any]:
+def in_process(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Rows a second of calls from some threads, and the milliseconds of a call, each the better
     of a signature's and a session's."""
     texts, rows = _texts(arguments), arguments.rows
@@ -62,15 +65,17 @@ def in_process(arguments: argparse.Namespace) -> dict[str, Any]:
         np.array([text.encode() for text in texts[at : at + rows]], object)
         for at in range(0, len(texts) - rows + 1, rows)
     ]
-    ways = {
-        "signature": _timed(_signature(arguments.model), batches, arguments),
-        "session": _timed(_session(arguments.model), batches, arguments),
-    }
-    return {
-        "rows_per_second": max(way["rows_per_second"] for way in ways.values()),
-        "milliseconds": min(way["milliseconds"] for way in ways.values()),
-        "ways": ways,
-    }
+    calls = {"signature": _signature(arguments.model), "session": _session(arguments.model)}
+    for call in calls.values():
+        for batch in batches[:20]:
+            call(batch)
+    for _ in turns(arguments.turns):
+        ways = {name: _timed(call, batches, arguments) for name, call in calls.items()}
+        yield {
+            "rows_per_second": max(way["rows_per_second"] for way in ways.values()),
+            "milliseconds": min(way["milliseconds"] for way in ways.values()),
+            "ways": ways,
+        }
 
 
 def _signature(model: Path) -> Callable[[np.ndarray], Any]:
@@ -96,8 +101,6 @@ def _session(model: Path) -> Callable[[np.ndarray], Any]:
 def _timed(
     call: Callable[[np.ndarray], Any], batches: list[np.ndarray], arguments: argparse.Namespace
 ) -> dict[str, float]:
-    for batch in batches[:20]:
-        call(batch)
     seconds: list[float] = []
     end = time.perf_counter() + arguments.seconds
 
@@ -124,7 +127,7 @@ def _timed(
     }
 
 
-def write_requests(arguments: argparse.Namespace) -> dict[str, Any]:
+def write_requests(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Writes requests of one text each, for gRPC and for REST: base64, one a line."""
     texts = _texts(arguments)
     function = tf.saved_model.load(str(arguments.model)).signatures["serving_default"]
@@ -139,10 +142,10 @@ def write_requests(arguments: argparse.Namespace) -> dict[str, Any]:
     for way, requests in (("grpc", grpc), ("rest", rest)):
         lines = "\n".join(base64.b64encode(request).decode() for request in requests)
         (arguments.folder / way).write_text(lines + "\n")
-    return {"requests": len(texts)}
+    return [{"requests": len(texts)}]
 
 
-def half_plus_two(arguments: argparse.Namespace) -> dict[str, Any]:
+def half_plus_two(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Exports y = x / 2 + 2, with half a million variables more for a memory leak to show."""
     module = tf.Module()
     module.half, module.two = tf.Variable(0.5), tf.Variable(2.0)
@@ -153,7 +156,7 @@ def half_plus_two(arguments: argparse.Namespace) -> dict[str, Any]:
         return {"y": x * module.half + module.two + 0.0 * module.ballast[0, 0]}
 
     tf.saved_model.save(module, str(arguments.folder), signatures=serve)
-    return {"folder": str(arguments.folder)}
+    return [{"folder": str(arguments.folder)}]
 
 
 def _texts(arguments: argparse.Namespace) -> list[str]:

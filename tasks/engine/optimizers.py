@@ -13,12 +13,46 @@ import tensorflow as tf
 from tasks.engine.options import Train
 
 
-class _FewPasses(keras.optimizers.Optimizer):
+class _Gathering(keras.optimizers.Optimizer):
+    """A Keras optimizer that can gather gradients (`gradient_accumulation_steps`) under several
+    replicas, too, if they come added up (`take_sums`)."""
+
+    def _backend_apply_gradients(self, grads: list[Any], trainable_variables: list[Any]) -> None:
+        replica = tf.distribute.get_replica_context()
+        steps = self.gradient_accumulation_steps
+        if not steps or replica is None or replica.num_replicas_in_sync == 1:
+            super()._backend_apply_gradients(grads, trainable_variables)
+            return
+        sums = [
+            self._accumulated_gradients[self._get_variable_index(v)] for v in trainable_variables
+        ]
+
+        def update(grads):
+            mean = [(grad + sum) / steps for grad, sum in zip(grads, sums, strict=True)]
+            mean = self._clip_gradients(mean)
+            self._apply_weight_decay(trainable_variables)
+            self._backend_update_step(mean, trainable_variables, self.learning_rate)
+            self._backend_increment_gradient_accumulators([-sum for sum in sums], sums)
+
+        def gather(grads):
+            self._backend_increment_gradient_accumulators(grads, sums)
+
+        # Which it is to be is chosen above the replicas, as no replica may branch to an update.
+        def choose(distribution, grads):
+            each = distribution.extended.call_for_each_replica
+            is_last = (self._iterations.value + 1) % steps == 0
+            tf.cond(is_last, lambda: each(update, (grads,)), lambda: each(gather, (grads,)))
+
+        replica.merge_call(choose, args=(grads,))
+        if self.use_ema:
+            self._update_model_variables_moving_average(self._trainable_variables)
+
+
+class _FewPasses(_Gathering):
     """Weight decay and clipping of a Keras optimizer in few passes over memory.
 
     The numbers are Keras'. Decay is one pass, and clipping by global norm costs one pass of reading
-    unless the norm is above the limit. Clipping is of the gradient summed over replicas, so that
-    several replicas train as one (Keras clips each replica's own).
+    unless the norm is above the limit.
     """
 
     def _apply_weight_decay(self, variables: list[keras.Variable]) -> None:
@@ -40,18 +74,12 @@ class _FewPasses(keras.optimizers.Optimizer):
         )
 
     def _clip_gradients(self, grads: list[Any]) -> list[Any]:
-        """Leaves it to the next step: what is to be clipped is the sum over replicas."""
-        return grads
-
-    def _all_reduce_sum_gradients(self, grads_and_vars: list[Any]) -> list[Any]:
-        pairs = super()._all_reduce_sum_gradients(grads_and_vars)
-        variables = [variable for _, variable in pairs]
-        grads = [_deduplicated(g) if isinstance(g, tf.IndexedSlices) else g for g, _ in pairs]
+        if not (self.global_clipnorm or self.clipnorm or self.clipvalue):
+            return grads
+        grads = [_deduplicated(g) if isinstance(g, tf.IndexedSlices) else g for g in grads]
         if self.global_clipnorm:
-            grads = self._clip_by_global_norm(grads)
-        else:
-            grads = super()._clip_gradients(grads)
-        return list(zip(grads, variables, strict=True))
+            return self._clip_by_global_norm(grads)
+        return super()._clip_gradients(grads)
 
     def _clip_by_global_norm(self, grads: list[Any]) -> list[Any]:
         values = [g.values if isinstance(g, tf.IndexedSlices) else g for g in grads]
@@ -233,7 +261,7 @@ class SGD(_FewPasses, keras.optimizers.SGD):
 
 
 @keras.saving.register_keras_serializable(package="tasks")
-class Muon(keras.optimizers.Muon):
+class Muon(_Gathering, keras.optimizers.Muon):
     """Keras' Muon (Jordan et al. 2024), also for the kernels of convolutions, each as the matrix
     (height x width x inputs, outputs); Keras' own leaves these to AdamW."""
 
@@ -330,6 +358,26 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
             "warmup_steps": self.warmup_steps,
             "total_steps": self.total_steps,
         }
+
+
+def take_sums(optimizer: keras.optimizers.Optimizer) -> None:
+    """Has an optimizer be given gradients that were added up over replicas, by `added_up`.
+
+    Keras adds them up itself, but only after it has clipped each replica's own, gathered it, or
+    looked whether it is finite.
+    """
+    inner = getattr(optimizer, "inner_optimizer", optimizer)  # of one that scales losses
+    inner._all_reduce_sum_gradients = list
+
+
+def added_up(gradients: Sequence[Any]) -> list[Any]:
+    """The sums of gradients, None among them, over all replicas; in a replica's step."""
+    replica = tf.distribute.get_replica_context()
+    if replica is None or replica.num_replicas_in_sync == 1:
+        return list(gradients)
+    there = [gradient for gradient in gradients if gradient is not None]
+    sums = iter(replica.all_reduce(tf.distribute.ReduceOp.SUM, there))
+    return [gradient if gradient is None else next(sums) for gradient in gradients]
 
 
 def _deduplicated(gradient: tf.IndexedSlices) -> tf.IndexedSlices:

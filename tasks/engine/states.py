@@ -72,12 +72,17 @@ class States:
         folder: need not be there.
         metrics: that the model is compiled with.
         writes: whether `save` writes; to take a state's values, all workers are needed.
+        holds: whether the last state is held in memory, as `latest`.
     """
 
-    def __init__(self, folder: Path, metrics: Metrics = (), writes: bool = True) -> None:
+    def __init__(
+        self, folder: Path, metrics: Metrics = (), writes: bool = True, holds: bool = False
+    ) -> None:
         self._folder = folder
         self._metrics = metrics
         self._writes = writes
+        self._holds = holds
+        self.latest: State | None = None  # that was saved or restored, if it is held
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._pending: Future[None] | None = None
 
@@ -107,6 +112,8 @@ class States:
     def save(self, progress: Progress, model: keras.Model, wait: bool = False) -> None:
         """Takes a model's state, and writes it in the background.
 
+        One whose weights are not finite is not taken: the next step's loss will show it.
+
         Args:
             wait: until it is written.
         Raises:
@@ -116,9 +123,16 @@ class States:
         variables = variables_of(model, self._metrics)
         values = [np.array(variable.numpy()) for variable in variables]
         self.settle()
+        weights = {id(weight) for weight in model.trainable_variables}
+        pairs = zip(variables, values, strict=True)
+        if not all(np.isfinite(value).all() for of, value in pairs if id(of) in weights):
+            return
+        state = State(progress, values)
+        if self._holds:
+            self.latest = state
         if not self._writes:
             return
-        self._pending = self._thread.submit(self._write, State(progress, values))
+        self._pending = self._thread.submit(self._write, state)
         if wait:
             self.settle()
 
@@ -134,6 +148,8 @@ class States:
             raise ValueError(f"{len(state.values)} variables instead of {len(variables)}")
         for variable, value in zip(variables, state.values, strict=True):
             variable.assign(value)
+        if self._holds:
+            self.latest = state
 
     def settle(self) -> None:
         """Returns when nothing is being written.

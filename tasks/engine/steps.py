@@ -27,6 +27,7 @@ from data.batching import FILLING
 from tasks.engine.ballot import Ballot
 from tasks.engine.errors import RunError
 from tasks.engine.files import atomic_path
+from tasks.engine.optimizers import added_up, take_sums
 from zoo.layers.convolution import counted_rows
 
 Logs = dict[str, tf.Tensor]
@@ -45,27 +46,45 @@ def take_steps(model: keras.Model, ballot: Ballot | None = None) -> None:
     """
     model.train_step = partial(train_step, model, ballot=ballot or Ballot())
     model.test_step = partial(test_step, model)
+    take_sums(model.optimizer)
     _differ_by_replica(model)
 
 
-def train_step(model: keras.Model, data: Any, ballot: Ballot) -> Logs:
+def train_step(
+    model: keras.Model, data: Any, ballot: Ballot, clock: tf.Variable | None = None
+) -> Logs:
     """Learns from a batch, or from a replica's part of it.
 
     Args:
-        model: compiled.
+        model: compiled, with an optimizer that takes sums.
         data: (inputs, targets), or with float weights (rows,), `FILLING` for rows that fill up.
         ballot: what to sum up between workers.
-    Raises:
-        tf.errors.InvalidArgumentError: with the message `NOT_FINITE`; nothing was learned.
+        clock: is added the seconds from when a replica has its gradients to when it has all.
     """
     with getattr(model, "training_step", nullcontext)():
         with tf.GradientTape() as tape:
             loss, logs = _forward(model, data, ballot)
             loss = model.optimizer.scale_loss(loss)
         weights = model.trainable_weights
-        gradients = tape.gradient(loss, weights)
+        gradients = _timed(added_up, tape.gradient(loss, weights), clock)
         model.optimizer.apply_gradients(zip(gradients, weights, strict=True))
         return logs
+
+
+def _timed(change: Any, values: list[Any], clock: tf.Variable | None) -> list[Any]:
+    """What a change in a graph makes of values; its seconds are added to a clock."""
+    if clock is None:
+        return change(values)
+    with tf.device("CPU:0"), tf.control_dependencies(_there(values)):
+        begin = tf.timestamp()
+    changed = change(values)
+    with tf.device("CPU:0"), tf.control_dependencies(_there(changed)):
+        clock.assign_add(tf.timestamp() - begin)
+    return changed
+
+
+def _there(values: list[Any]) -> list[Any]:
+    return [value for value in values if value is not None]
 
 
 def test_step(model: keras.Model, data: Any) -> Logs:
@@ -88,7 +107,6 @@ def _forward(model: keras.Model, data: Any, ballot: Ballot | None = None) -> tup
     )
     replica = tf.distribute.get_replica_context()
     if replica is None or replica.num_replicas_in_sync == 1:
-        loss = tf.debugging.check_numerics(loss, NOT_FINITE) if training else loss
         rows = tf.cast(_rows(targets), tf.float32)
         model._loss_tracker.update_state(loss, sample_weight=rows)
         return loss, model.compute_metrics(inputs, targets, outputs, sample_weight=real)
@@ -106,10 +124,6 @@ def _forward(model: keras.Model, data: Any, ballot: Ballot | None = None) -> tup
         ballot.sum_up(summed[3:])
     loss *= tf.cast(filled / tf.maximum(counted, 1.0), loss.dtype)
     whole = replica.all_reduce(tf.distribute.ReduceOp.SUM, loss)
-    if training:
-        # Of the sum, so that all replicas stop at the same step.
-        with tf.control_dependencies([tf.debugging.check_numerics(whole, NOT_FINITE)]):
-            loss = tf.identity(loss)
     # The same on every replica, so that each one's mean is that of all.
     model._loss_tracker.update_state(whole, sample_weight=rows / replica.num_replicas_in_sync)
     return loss, model.compute_metrics(inputs, targets, outputs, sample_weight=real)
@@ -124,7 +138,8 @@ class Steps(keras.callbacks.Callback):
         model: compiled, with `take_steps`.
         done: batches of the first epoch that were trained on before.
         bad_batches: a folder for batches whose loss is not a finite number.
-        roll_back: called after such a batch, to go on; None to end the training.
+        roll_back: undoes such a batch, and all since some moment, to go on; None to end the
+            training, whose model is then spoilt.
     """
 
     def __init__(
@@ -143,8 +158,21 @@ class Steps(keras.callbacks.Callback):
         self._bad_ones = 0  # in a row
         self._logs: Logs = {}
         self._epoch = self._batch = 0
-        self.waited = 0.0  # seconds, for the input, in all
+        self._waited = 0.0  # seconds, for the input, in all
+        self._clock: tf.Variable | None = None
+        if model.distribute_strategy.num_replicas_in_sync > 1:
+            with tf.init_scope(), tf.device("CPU:0"):
+                self._clock = tf.Variable(0.0, trainable=False, dtype=tf.float64)
         model.train_function = self
+
+    def clocks(self) -> dict[str, float]:
+        """The seconds so far that steps waited for their input, and, where there are several
+        replicas, until their gradients were added up, the slowest replica's included."""
+        clocks = {"input_seconds": self._waited}
+        if self._clock is not None:
+            own = len(self.model.distribute_strategy.extended.worker_devices)  # of this process
+            clocks["all_reduce_seconds"] = float(self._clock.numpy()) / own
+        return clocks
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self._epoch = epoch
@@ -159,14 +187,12 @@ class Steps(keras.callbacks.Callback):
             return {}
         begin = time.perf_counter()
         batch = next(iterator)
-        self.waited += time.perf_counter() - begin
+        self._waited += time.perf_counter() - begin
         if self._function is None:
             self._function = self._made_for(iterator)
-        try:
-            logs = self._function(batch)
-        except tf.errors.InvalidArgumentError as error:
-            if NOT_FINITE not in str(error):
-                raise
+        logs = self._function(batch)
+        # The mean since the epoch began, over all replicas: all workers see the same number.
+        if not np.isfinite(float(logs["loss"])):
             self._not_finite(batch)
             return self._logs
         self._bad_ones, self._logs = 0, logs
@@ -179,7 +205,8 @@ class Steps(keras.callbacks.Callback):
         strategy = model.distribute_strategy
 
         def step(batch: Any) -> Logs:
-            outputs = strategy.run(model.train_step, args=(batch,))
+            train = partial(model.train_step, clock=self._clock)
+            outputs = strategy.run(train, args=(batch,))
             return trainer.reduce_per_replica(outputs, strategy, reduction="auto")
 
         return tf.function(

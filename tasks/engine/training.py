@@ -77,7 +77,8 @@ def fit(
     chief = is_chief(tf.distribute.get_strategy())
     for remains in run.checkpoints.rglob(".*"):
         remains.unlink()  # of a save that was killed
-    states = States(run.states, objective.metrics, writes=chief)
+    rolls_back = train.on_nan == "rollback"
+    states = States(run.states, objective.metrics, writes=chief, holds=rolls_back)
     state = states.newest()
     if state is None and is_older(run.last):
         raise UsageError(
@@ -115,15 +116,14 @@ def fit(
         batch = progress.batch if first == done < phase.end else 0
         if state and (done > phase.start or batch):
             restore(model, state, states, run)
-            for metric in objective.metrics:  # Keras resets only those that it has seen a batch of
-                metric.reset_state()
+            _reset_metrics(model, objective)
         if first == phase.end:
             if train.ema is not None:  # which is how a `fit` ends
                 model.optimizer.finalize_variable_values(model.trainable_variables)
             continue
         last = phase.end == train.epochs
         data = distributed(lambda share: batches.start(first, share, batch))  # noqa: B023
-        rollback = partial(_roll_back, model, states) if train.on_nan == "rollback" else None
+        rollback = partial(_roll_back, model, objective, states) if rolls_back else None
         steps = Steps(model, batch, run.bad_batches, rollback)
         logs = EpochLogs(len(splits.train), steps, progress.clocks if batch else {})
         tensorboard = TensorBoard(
@@ -174,16 +174,24 @@ def fit(
     return _finished(model, objective, splits, preprocessor, train, run, history)
 
 
-def _roll_back(model: keras.Model, states: States) -> None:
+def _reset_metrics(model: keras.Model, objective: Objective) -> None:
+    """Begins to count anew; Keras leaves out metrics that it has not yet seen a batch of."""
+    model.reset_metrics()
+    for metric in objective.metrics:
+        metric.reset_state()
+
+
+def _roll_back(model: keras.Model, objective: Objective, states: States) -> None:
     """Gives a model the weights, and its optimizer the state, that were last saved."""
-    states.settle()
-    state = states.newest()
+    state = states.latest
     if state is None:
         raise RunError(
             f"{NOT_FINITE} before any state was saved to go back to; give a lower "
             "--train.learning_rate, or save earlier: --train.checkpoint_steps 100"
         )
     states.restore(state, model)
+    if not state.progress.batch:  # of an epoch that was over
+        _reset_metrics(model, objective)
 
 
 @contextmanager
@@ -434,14 +442,14 @@ class EpochSeeds(keras.callbacks.Callback):
 
 
 class EpochLogs(keras.callbacks.Callback):
-    """Adds `learning_rate`, `seconds` and `examples_per_second` to each epoch's logs, and
-    `input_seconds`, those that the model waited for its input.
+    """Adds `learning_rate`, `seconds` and `examples_per_second` to each epoch's logs, and what the
+    seconds were spent on: `input_seconds`, and with several replicas `all_reduce_seconds`.
 
     The seconds are those of training steps alone, without validation.
 
     Args:
         examples: of an epoch.
-        steps: what knows how long the input was waited for.
+        steps: what knows what else than computing took time.
         clocks: the seconds of the epoch that training goes on within.
     """
 
@@ -450,23 +458,22 @@ class EpochLogs(keras.callbacks.Callback):
         self._examples = examples
         self._steps = steps
         self._before = dict(clocks)
-        self._begin = self._seconds = self._waited = 0.0
+        self._begin = self._seconds = 0.0
+        self._marks: dict[str, float] = {}
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self._begin, self._seconds = time.perf_counter(), 0.0
-        self._waited = self._steps.waited
+        self._marks = self._steps.clocks()
 
     def on_test_begin(self, logs: dict | None = None) -> None:
         self._seconds = time.perf_counter() - self._begin
 
     def clocks(self) -> dict[str, float]:
         """The seconds of this epoch so far, in all sessions."""
-        seconds = self._seconds or time.perf_counter() - self._begin
-        waited = self._steps.waited - self._waited
-        return {
-            "seconds": seconds + self._before.get("seconds", 0.0),
-            "input_seconds": waited + self._before.get("input_seconds", 0.0),
-        }
+        own = {"seconds": self._seconds or time.perf_counter() - self._begin}
+        for name, seconds in self._steps.clocks().items():
+            own[name] = seconds - self._marks[name]
+        return {name: seconds + self._before.get(name, 0.0) for name, seconds in own.items()}
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         # Keras hands the same dict to the callbacks that follow.

@@ -37,6 +37,7 @@ from tasks.engine.options import Config, Train
 from tasks.engine.pictures import pixels
 from tasks.engine.report import write_report
 from tasks.engine.run import Run
+from tasks.engine.spent import advice, described, spent
 from tasks.engine.stock_ops import STOCK_SERVER
 from tasks.engine.task import Objective, Task
 from tasks.engine.tensorboard import write_projector
@@ -181,10 +182,14 @@ def _train_part(
                 shuffle_buffer=config.data.shuffle_buffer,
                 ballot=ballot,
             )
-    seconds = sum(epoch["seconds"] for epoch in history)
+    seconds = spent(history)
+    _say("time", described(seconds))
+    if what := advice(seconds, splits.train):
+        _say("", what)
+    rate = len(splits.train) * len(history) / max(seconds.get("seconds", 0.0), 1e-9)
     figures: dict[str, Any] = {
-        "seconds": round(seconds, 3),
-        "examples_per_second": round(len(splits.train) * len(history) / max(seconds, 1e-9), 1),
+        **{name: round(value, 3) for name, value in seconds.items()},
+        "examples_per_second": round(rate, 1),
         "epochs": len(history),
         "examples": len(splits.train),
         "skipped": splits.train.skipped,

@@ -1,16 +1,18 @@
 """Trainings of several workers, and trainings that are killed: processes of their own."""
 
-import itertools
+import json
 import random
 import signal
 import subprocess
 import time
 from pathlib import Path
 
+import keras
+import numpy as np
 import psutil
 import pytest
 
-from benchmarks.resuming import Outcome, command, train_killed, write_texts
+from benchmarks.resuming import Kill, Outcome, command, train_killed, write_texts
 from tasks.engine.cli import main
 from tasks.text_classification import TextClassification
 
@@ -89,12 +91,15 @@ def test_when_a_worker_dies_the_other_ends_and_says_so(tmp_path):
 
 def test_a_training_that_is_killed_three_times_ends_as_one_that_is_left_alone(tmp_path):
     folder = texts(tmp_path, 301)
+    draw = random.Random(1)
+    kills = [Kill("training", draw.uniform(0, 1), saving=True), Kill("ending", draw.uniform(0, 2))]
+    kills.insert(1, Kill("training", draw.uniform(0, 1)))
     with (tmp_path / "log").open("w") as log:
-        draw = random.Random(1)
-        moments = (draw.uniform(0.5, 4) for _ in itertools.count())
-        kills = train_killed(folder, "killed", moments, workers=1, most=3, log=log)
-    assert kills
-    subprocess.run(command(folder, "whole"), check=True, capture_output=True)
+        killed = train_killed(folder, "killed", kills, workers=1, log=log, exports=False)
+    assert len(killed) == 3, killed
+    with pytest.raises(SystemExit) as ended:
+        main(TextClassification, command(folder, "whole", exports=False)[3:])
+    assert ended.value.code == 0
     assert Outcome.of(folder / "killed").difference(Outcome.of(folder / "whole")) == 0
 
 
@@ -128,3 +133,35 @@ def test_without_a_tpu_the_strategy_is_refused(tmp_path, capsys):
         main(TextClassification, [*options, "--data.train", str(texts(tmp_path) / "texts.csv")])
     assert ended.value.code == 2
     assert "no TPU was found" in capsys.readouterr().err
+
+
+class Poison(keras.callbacks.Callback):
+    """Spoils the weights once, as a step too large would."""
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if int(self.model.optimizer.iterations.numpy()) == 5 and not hasattr(self, "done"):
+            self.done = True
+            kernel = self.model.trainable_variables[-2]
+            kernel.assign(np.full(kernel.shape, np.nan))
+
+
+@pytest.mark.parametrize("replicas", ["1", "2"])
+def test_a_loss_that_is_no_number_is_gone_back_from(tmp_path, monkeypatch, capsys, replicas):
+    monkeypatch.setattr(TextClassification, "callbacks", lambda *_: [Poison()])
+    options = command(texts(tmp_path), "run", 1, TINY, exports=False)[3:]
+    with pytest.raises(SystemExit) as ended:
+        main(
+            TextClassification,
+            [*options, "--train.on_nan", "rollback", "--train.replicas", replicas],
+        )
+    assert ended.value.code == 0
+    said = capsys.readouterr().err
+    assert said.count("back to the last saved weights") == 1
+    assert "the loss is not a finite number at batch 2 of epoch 2" in said
+    run = tmp_path / "run"
+    history = json.loads((run / "checkpoints/history.json").read_text())
+    assert len(history) == 3
+    assert all(np.isfinite(epoch["loss"]) for epoch in history)
+    assert list((run / "bad_batches").iterdir())
+    with np.load(max(run.glob("checkpoints/states/*"))) as state:
+        assert all(np.isfinite(state[name]).all() for name in state.files if name != "about")

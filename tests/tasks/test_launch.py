@@ -248,3 +248,19 @@ class TestUsage:
         assert done.returncode == 0
         assert "tasks.launch --workers 2 -- python -m tasks.text_classification" in done.stdout
         assert "--grace SECONDS" in done.stdout
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="not Linux")
+def test_each_worker_may_have_processors_of_its_own():
+    there = sorted(os.sched_getaffinity(0))
+    code, out, err = launch("say(sorted(os.sched_getaffinity(0)))", "--workers", "2", "--pin")
+    if len(there) == 1:
+        assert code == 2 and "too few for 2 workers" in err[0]
+        return
+    shares = [json.loads(line.split("] ", 1)[1]) for line in out]
+    assert [len(share) for share in shares] == [len(there) // 2] * 2
+    assert not set(shares[0]) & set(shares[1])
+
+
+def test_more_workers_than_processors_can_have_none_of_their_own():
+    assert refused("--workers", "500", "--pin", "--", "true").startswith("error: --pin: ")

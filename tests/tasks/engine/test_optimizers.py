@@ -8,6 +8,7 @@ import tensorflow as tf
 from tasks.engine.errors import UsageError
 from tasks.engine.optimizers import SGD, AdamW, Muon, make_optimizer, schedule
 from tasks.engine.options import Train
+from tasks.engine.steps import take_steps
 from tasks.engine.task import Objective
 from tasks.engine.training import compile_model
 
@@ -154,7 +155,9 @@ def test_two_replicas_update_as_one():
             vectors = keras.layers.Embedding(6, 4, embeddings_initializer="ones")(inputs)
             outputs = keras.layers.Dense(1, kernel_initializer="ones")(keras.ops.mean(vectors, 1))
             model = keras.Model(inputs, outputs)
-            model.compile(AdamW(0.1, global_clipnorm=1.0), "mse", jit_compile=False)
+            optimizer = AdamW(0.1, global_clipnorm=1.0)
+            model.compile(optimizer, keras.losses.MeanSquaredError(), jit_compile=False)
+            take_steps(model)
         x, y = np.array([[0, 1], [1, 2], [2, 1], [5, 1]]), np.arange(4.0)
         model.fit(tf.data.Dataset.from_tensor_slices((x, y)).batch(4), epochs=3, verbose=0)
         return model.get_weights()
@@ -258,7 +261,8 @@ def test_lookahead_in_fit_is_that_of_steps_one_by_one(replicas):
         inputs = keras.Input((3,))
         model = keras.Model(inputs, keras.layers.Dense(1, kernel_initializer="ones")(inputs))
         optimizer = SGD(0.01, 0.9, lookahead=3, total_steps=8)
-        model.compile(optimizer, "mse", jit_compile=False)
+        model.compile(optimizer, keras.losses.MeanSquaredError(), jit_compile=False)
+        take_steps(model)
     data = tf.data.Dataset.from_tensor_slices((x, y)).batch(4)
     model.fit(data, epochs=7, verbose=0)
 

@@ -1,5 +1,7 @@
 """The steps of `fit`: the numbers of one replica on several, and losses that are looked at."""
 
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from tasks.engine import keras_replicas
 from tasks.engine.ballot import Ballot
 from tasks.engine.distribution import distributed
 from tasks.engine.errors import RunError
+from tasks.engine.optimizers import SGD, AdamW, Muon
 from tasks.engine.steps import Steps, take_steps
 from zoo.losses import ClassAccuracy, SmoothedCrossentropy
 
@@ -50,15 +53,24 @@ def batches(count: int, size: int, weights: np.ndarray | None = None):
     return of, -(-count // size)
 
 
-def trained(strategy, count: int, size: int, weights=None, dropout: float = 0.0, epochs: int = 3):
+def trained(
+    strategy,
+    count: int,
+    size: int,
+    weights=None,
+    epochs: int = 3,
+    optimizer="sgd",
+    callbacks=(),
+    precision="float32",
+):
     of, steps = batches(count, size, weights)
     keras.utils.set_random_seed(3)
     with strategy.scope():
-        layers = [keras.layers.Input((4,)), keras.layers.Dense(8, "relu")]
-        model = keras.Sequential(
-            [*layers, keras.layers.Dropout(dropout, seed=5), keras.layers.Dense(2)]
-        )
-        model.compile("sgd", SmoothedCrossentropy(), weighted_metrics=[ClassAccuracy()])
+        policy = {"dtype": precision}
+        layers = [keras.layers.Input((4,)), keras.layers.Dense(8, "relu", **policy)]
+        model = keras.Sequential([*layers, keras.layers.Dense(2, **policy)])
+        optimizer = optimizer() if callable(optimizer) else optimizer
+        model.compile(optimizer, SmoothedCrossentropy(), weighted_metrics=[ClassAccuracy()])
         take_steps(model)
         history = model.fit(
             distributed(of),
@@ -66,6 +78,7 @@ def trained(strategy, count: int, size: int, weights=None, dropout: float = 0.0,
             epochs=epochs,
             validation_data=distributed(of),
             validation_steps=steps,
+            callbacks=[kind() for kind in callbacks],
             verbose=0,
         ).history
     return history, model
@@ -78,6 +91,35 @@ def test_two_replicas_have_the_numbers_of_one(count, size):
     assert one.keys() == two.keys() == {"loss", "accuracy", "val_loss", "val_accuracy"}
     for name in one:
         np.testing.assert_allclose(one[name], two[name], rtol=1e-5, err_msg=name)
+
+
+SUMMING = {"gradient_accumulation_steps": 3}
+CLIPPED = {"global_clipnorm": 0.1, "weight_decay": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "precision"),
+    [
+        (partial(AdamW, 0.01, **CLIPPED, **SUMMING), "float32"),
+        (partial(AdamW, 0.01, **CLIPPED, use_ema=True, ema_momentum=0.9), "float32"),
+        (partial(AdamW, 0.01, **CLIPPED, **SUMMING, use_ema=True, ema_momentum=0.5), "float32"),
+        (partial(SGD, 0.1, clipnorm=0.1, **SUMMING), "float32"),
+        (partial(SGD, 0.1, lookahead=2, total_steps=12), "float32"),
+        (partial(Muon, 0.01, global_clipnorm=0.1, **SUMMING), "float32"),
+        (partial(AdamW, 0.01, **CLIPPED), "mixed_float16"),
+    ],
+)
+def test_two_replicas_update_as_one_does(optimizer, precision):
+    average = (keras.callbacks.SwapEMAWeights,) if "use_ema" in optimizer.keywords else ()
+    more = {"optimizer": optimizer, "callbacks": average, "precision": precision, "epochs": 4}
+    one, alone = trained(replicas(1), 13, 4, **more)
+    two, model = trained(replicas(2), 13, 4, **more)
+    rough = 1e-5 if precision == "float32" else 1e-2
+    for name in ("loss", "val_loss"):
+        np.testing.assert_allclose(one[name], two[name], rtol=rough, err_msg=name)
+    assert one["loss"][0] > 1.02 * one["loss"][-1]
+    for mine, theirs in zip(alone.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=rough)
 
 
 def test_weights_of_records_are_for_the_loss_alone():
@@ -130,7 +172,7 @@ class TestLossesThatAreNoNumbers:
         take_steps(model)
         return model, tf.data.Dataset.from_tensor_slices((inputs, targets)).batch(4).repeat()
 
-    def test_training_ends_before_anything_is_learned_from_it(self, tmp_path):
+    def test_training_ends_and_keeps_the_batch(self, tmp_path):
         model, data = self.model()
         steps = Steps(model, bad_batches=tmp_path)
         expected = (
@@ -138,7 +180,6 @@ class TestLossesThatAreNoNumbers:
         )
         with pytest.raises(RunError, match=expected):
             model.fit(data, steps_per_epoch=5, verbose=0, callbacks=[steps])
-        assert all(np.isfinite(weight).all() for weight in model.get_weights())
         with np.load(tmp_path / "batch-3-of-epoch-1.npz") as kept:
             assert np.isnan(kept["inputs/0"][1, 0])
             assert kept["targets/0"].shape == (4,)
@@ -146,8 +187,21 @@ class TestLossesThatAreNoNumbers:
     def test_or_goes_on_after_going_back(self, capsys):
         model, data = self.model()
         backs = []
-        Steps(model, roll_back=lambda: backs.append(1))
-        history = model.fit(data, steps_per_epoch=5, epochs=2, verbose=0).history
+        well = []
+        watch = keras.callbacks.LambdaCallback(
+            on_train_batch_begin=lambda batch, logs: well.append(
+                [variable.numpy() for variable in (*model.variables, *model.metrics_variables)]
+            )
+        )
+
+        def roll_back():
+            backs.append(1)
+            everything = (*model.variables, *model.metrics_variables)
+            for variable, value in zip(everything, well[-1], strict=True):
+                variable.assign(value)
+
+        Steps(model, roll_back=roll_back)
+        history = model.fit(data, steps_per_epoch=5, epochs=2, verbose=0, callbacks=[watch]).history
         assert backs == [1, 1]
         assert np.isfinite(history["loss"]).all()
         assert "back to the last saved weights" in capsys.readouterr().err
