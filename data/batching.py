@@ -60,23 +60,30 @@ class Share:
     divide, the first rows are taken once more, as often as it needs. Elements then are the parts,
     one after the other, as (inputs, targets, weights), float32 (rows,): a weight is `FILLING` where
     a row is there only to fill up, and elsewhere the record's own, or 1.
+
+    With `rows`, each batch is filled up to so many rows, so that all have one shape.
     """
 
     parts: int = 1
     first: int = 0
     count: int = 1
+    rows: int | None = None
+
+    def each(self, rows: tf.Tensor) -> tf.Tensor | int:
+        """How many rows a part has of a batch of so many."""
+        return -(-(self.rows or rows) // self.parts)
 
     def cut(self, tensor: tf.Tensor) -> tf.Tensor:
         """Something of a batch, (batch, ...), as this share's parts of it: (count, rows, ...)."""
         rows = tf.shape(tensor)[0]
-        each = -(-rows // self.parts)
+        each = self.each(rows)
         own = tf.range(self.first * each, (self.first + self.count) * each)
         picked = tf.gather(tensor, own % tf.maximum(rows, 1))
         return tf.reshape(picked, tf.concat([[self.count, each], tf.shape(tensor)[1:]], axis=0))
 
     def weights(self, rows: tf.Tensor, weights: tf.Tensor | None = None) -> tf.Tensor:
         """The weights of this share's parts of a batch of so many rows: float32 (count, rows)."""
-        each = -(-rows // self.parts)
+        each = self.each(rows)
         own = tf.range(self.first * each, (self.first + self.count) * each)
         given = tf.ones([rows]) if weights is None else tf.cast(weights, tf.float32)
         given = tf.gather(given, own % tf.maximum(rows, 1))
@@ -169,7 +176,12 @@ class Batches:
             inputs, targets, *own = self.collate(rows)
             if own:
                 weights = tf.where(weights < 0, weights, tf.cast(own[0], tf.float32))
-            return inputs, targets, weights
+            if share.rows is None:
+                return inputs, targets, weights
+            return tf.nest.map_structure(
+                lambda tensor: tf.ensure_shape(tensor, [share.each(0), *tensor.shape[1:]]),
+                (inputs, targets, weights),
+            )
 
         return _parallel(batches.flat_map(parts), part)
 
@@ -231,12 +243,18 @@ class EncodedRecords(Batches):
         chunks: raw record parts by name, equally long; some records at a time.
         preprocessor: what encodes and, a batch at a time, collates them.
         cache: a folder to keep the encoded records in instead of in memory; it must outlive them.
+        length: what to pad records to; by default to the longest of a batch.
     """
 
     def __init__(
-        self, chunks: Iterable[Columns], preprocessor: Preprocessor, cache: Path | None = None
+        self,
+        chunks: Iterable[Columns],
+        preprocessor: Preprocessor,
+        cache: Path | None = None,
+        length: int | None = None,
     ) -> None:
         self._preprocessor = preprocessor
+        self._length = length
         encode = tf.function(preprocessor.encode, reduce_retracing=True)
         store = _Files(cache) if cache else _Memory()
         targets: list[np.ndarray] = []
@@ -257,7 +275,8 @@ class EncodedRecords(Batches):
         return len(self.targets)
 
     def collate(self, rows: tf.Tensor) -> Batch:
-        return self._preprocessor.batch(self._gather(rows), tf.gather(self._targets, rows))
+        targets = tf.gather(self._targets, rows)
+        return self._preprocessor.batch(self._gather(rows), targets, self._length)
 
 
 class _Memory:
@@ -322,6 +341,7 @@ def streamed_training(
     first_epoch: int = 0,
     share: Share = ALL,
     first_batch: int = 0,
+    length: int | None = None,
 ) -> tf.data.Dataset:
     """Endless batches of (inputs, targets) from records that do not fit in memory.
 
@@ -355,7 +375,7 @@ def streamed_training(
 
         def collate(picked: tf.Tensor) -> Batch:
             part = {name: tf.gather(tensor, picked) for name, tensor in encoded.items()}
-            return preprocessor.batch(part, tf.gather(targets, picked))
+            return preprocessor.batch(part, tf.gather(targets, picked), length)
 
         return tf.data.Dataset.from_tensor_slices(order).batch(batch_size).map(collate)
 
@@ -368,13 +388,14 @@ def streamed_evaluation(
     preprocessor: Preprocessor,
     batch_size: int,
     share: Share = ALL,
+    length: int | None = None,
 ) -> tf.data.Dataset:
     """Each record once, in file order, as batches of (inputs, targets)."""
     names = sorted(next(iter(chunks())).columns)
     batches = _batched(_from_chunks(chunks, preprocessor, names), batch_size)
     return _parallel(
         batches,
-        lambda columns, targets: preprocessor.batch(preprocessor.encode(columns), targets),
+        lambda columns, targets: preprocessor.batch(preprocessor.encode(columns), targets, length),
         share,
     )
 

@@ -34,6 +34,10 @@ class Preprocessor(tf.Module):
         """Each record's length once collated, int32 (batch,), if records differ in length."""
         return None
 
+    def longest(self) -> int | None:
+        """The greatest length of a record once collated, if records differ in length."""
+        return None
+
     def encoded_bytes(self) -> int | None:
         """What each record takes once encoded, in bytes, if all are of one shape."""
         return None
@@ -48,10 +52,11 @@ class Preprocessor(tf.Module):
         """
         raise NotImplementedError
 
-    def batch(self, encoded: Encoded, targets: tf.Tensor) -> Batch:
+    def batch(self, encoded: Encoded, targets: tf.Tensor, length: int | None = None) -> Batch:
         """Encoded records and their `targets` as a model is trained and judged on them: model
-        inputs, what it should answer, and weights, float32 (batch,), if records have them."""
-        return self.collate(encoded), targets
+        inputs, what it should answer, and weights, float32 (batch,), if records have them; `length`
+        as in `collate`."""
+        return self.collate(encoded, length), targets
 
     def targets(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """What the model should answer for these records."""

@@ -89,6 +89,9 @@ class TokenPreprocessor(Preprocessor):
     def lengths(self, encoded: Encoded) -> tf.Tensor:
         return tf.cast(encoded["token_ids"].row_lengths(), tf.int32)
 
+    def longest(self) -> int:
+        return self.max_length
+
     def collate(self, encoded: Encoded, length: int | None = None) -> dict[str, tf.Tensor]:
         return _padded("token_ids", encoded["token_ids"], length)
 
@@ -153,6 +156,9 @@ class NumberPreprocessor(Preprocessor):
 
     def lengths(self, encoded: Encoded) -> tf.Tensor:
         return tf.cast(encoded["values"].row_lengths(), tf.int32)
+
+    def longest(self) -> int:
+        return self.max_length
 
     def collate(self, encoded: Encoded, length: int | None = None) -> dict[str, tf.Tensor]:
         return _padded("values", encoded["values"], length)

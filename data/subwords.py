@@ -130,10 +130,14 @@ class TranslationPreprocessor(Preprocessor):
             inputs["target_ids"] = tf.where(labels == PAD, PAD, shifted)
         return inputs
 
-    def batch(self, encoded: Encoded, targets: tf.Tensor) -> Batch:
+    def longest(self) -> int:
+        return max(self.max_source_length, self.max_target_length)
+
+    def batch(self, encoded: Encoded, targets: tf.Tensor, length: int | None = None) -> Batch:
         """Model inputs; labels, int32 (batch, target length), the references' pieces, END, then
         PAD; and weights, float32 (batch,), if the records have them."""
-        inputs, labels = self.collate(encoded), encoded["target_ids"].to_tensor()
+        inputs = self.collate(encoded, length)
+        labels = encoded["target_ids"].to_tensor(shape=[None, length])
         return (inputs, labels, encoded["weight"]) if "weight" in encoded else (inputs, labels)
 
     def targets(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:

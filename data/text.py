@@ -77,6 +77,9 @@ class BertPreprocessor(Preprocessor):
         tokens = tf.add_n([encoded[name].row_lengths() for name in self._texts])
         return tf.minimum(tf.cast(tokens, tf.int32) + 1 + len(self._texts), self.max_length)
 
+    def longest(self) -> int:
+        return self.max_length
+
     def collate(self, encoded: Encoded, length: int | None = None) -> dict[str, tf.Tensor]:
         # One gather out of "special tokens, then all tokens" by an index worked out per position:
         # a served request pays for every op, and concatenating ragged tensors takes a hundred.

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +73,6 @@ def make_strategy(train: Train) -> tf.distribute.Strategy:
     }
     strategy = make[name](train.replicas)
     keras_replicas.mend()
-    if train.accumulate > 1 and strategy.num_replicas_in_sync > 1:
-        raise UsageError(
-            "--train.accumulate works on one replica only (Keras can't update inside a condition "
-            "under several); raise --train.batch_size, or give --train.strategy default"
-        )
     return strategy
 
 
@@ -96,14 +92,24 @@ def share_of(strategy: tf.distribute.Strategy) -> Share:
     return Share(strategy.num_replicas_in_sync, _index(strategy) * own, own)
 
 
-def distributed(batches: Callable[[Share], tf.data.Dataset]) -> Any:
+def distributed(batches: Callable[[Share], tf.data.Dataset], rows: int | None = None) -> Any:
     """Endless batches for `fit` under the strategy in scope, of which each process makes its own
-    share, and each of its replicas gets a part."""
+    share, and each of its replicas gets a part.
+
+    Args:
+        batches: makes a share of them.
+        rows: that each batch is filled up to; by default they may differ.
+    """
     strategy = tf.distribute.get_strategy()
     if strategy.num_replicas_in_sync == 1:
-        return batches(ALL)
-    share = share_of(strategy)
+        return batches(replace(ALL, rows=rows))
+    share = replace(share_of(strategy), rows=rows)
     return strategy.distribute_datasets_from_function(lambda context: batches(share))
+
+
+def wants_static_shapes(strategy: tf.distribute.Strategy) -> bool:
+    """Whether steps are compiled for the shapes of their batches."""
+    return isinstance(strategy, tf.distribute.TPUStrategy)
 
 
 def wait_for_all(strategy: tf.distribute.Strategy) -> None:

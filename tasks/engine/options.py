@@ -22,6 +22,11 @@ class Train:
     for tasks whose records are of unlike length. Where a task has such a default, it gives way to
     a `batch_size` that you give; if you give both, this holds."""
 
+    static_shapes: bool = False
+    """Give all batches one shape: pad records to the greatest length that the model takes, and fill
+    batches up with rows that count for nothing; always done on a TPU, which compiles a program for
+    each shape. The numbers are the same, but more is computed."""
+
     freeze_epochs: int = 0
     """Of a pretrained model: epochs at the start in which only the new head is trained, at
     `head_learning_rate`; then all is."""

@@ -25,6 +25,7 @@ from keras.src.backend.tensorflow import trainer
 
 from data.batching import FILLING
 from tasks.engine.ballot import Ballot
+from tasks.engine.distribution import wants_static_shapes
 from tasks.engine.errors import RunError
 from tasks.engine.files import atomic_path
 from tasks.engine.optimizers import added_up, take_sums
@@ -106,7 +107,8 @@ def _forward(model: keras.Model, data: Any, ballot: Ballot | None = None) -> tup
         x=inputs, y=targets, y_pred=outputs, sample_weight=weights, training=training
     )
     replica = tf.distribute.get_replica_context()
-    if replica is None or replica.num_replicas_in_sync == 1:
+    replicas = 1 if replica is None else replica.num_replicas_in_sync
+    if replicas == 1 and real is None:
         rows = tf.cast(_rows(targets), tf.float32)
         model._loss_tracker.update_state(loss, sample_weight=rows)
         return loss, model.compute_metrics(inputs, targets, outputs, sample_weight=real)
@@ -118,14 +120,15 @@ def _forward(model: keras.Model, data: Any, ballot: Ballot | None = None) -> tup
     counts = [_count(model.loss, targets, rows) for rows in (tf.ones_like(real), real)]
     wishes = ballot.wishes() if ballot is not None else tf.zeros([2])
     summed = tf.concat([[*counts, tf.reduce_sum(real)], wishes], axis=0)
-    summed = replica.all_reduce(tf.distribute.ReduceOp.SUM, summed)
+    if replicas > 1:
+        summed = replica.all_reduce(tf.distribute.ReduceOp.SUM, summed)
     filled, counted, rows = tf.unstack(summed[:3])
     if ballot is not None:
         ballot.sum_up(summed[3:])
     loss *= tf.cast(filled / tf.maximum(counted, 1.0), loss.dtype)
-    whole = replica.all_reduce(tf.distribute.ReduceOp.SUM, loss)
+    whole = replica.all_reduce(tf.distribute.ReduceOp.SUM, loss) if replicas > 1 else loss
     # The same on every replica, so that each one's mean is that of all.
-    model._loss_tracker.update_state(whole, sample_weight=rows / replica.num_replicas_in_sync)
+    model._loss_tracker.update_state(whole, sample_weight=rows / replicas)
     return loss, model.compute_metrics(inputs, targets, outputs, sample_weight=real)
 
 
@@ -160,7 +163,8 @@ class Steps(keras.callbacks.Callback):
         self._epoch = self._batch = 0
         self._waited = 0.0  # seconds, for the input, in all
         self._clock: tf.Variable | None = None
-        if model.distribute_strategy.num_replicas_in_sync > 1:
+        several = model.distribute_strategy.num_replicas_in_sync > 1
+        if several and not wants_static_shapes(model.distribute_strategy):  # XLA knows no clock
             with tf.init_scope(), tf.device("CPU:0"):
                 self._clock = tf.Variable(0.0, trainable=False, dtype=tf.float64)
         model.train_function = self

@@ -34,7 +34,7 @@ from data.windows import Windows
 from tasks.engine.averaging import EpochWeights, averaged_epochs, take_average
 from tasks.engine.ballot import Ballot
 from tasks.engine.checkpoints import Checkpoints, best_epoch, is_older, restore
-from tasks.engine.distribution import distributed, is_chief
+from tasks.engine.distribution import distributed, is_chief, wants_static_shapes
 from tasks.engine.errors import RunError, UsageError
 from tasks.engine.keras_replicas import replica_spec
 from tasks.engine.optimizers import SGD, make_optimizer
@@ -74,7 +74,10 @@ def fit(
         ballot: by which workers agree on when to save and stop.
     """
     ballot = ballot or Ballot()
-    chief = is_chief(tf.distribute.get_strategy())
+    strategy = tf.distribute.get_strategy()
+    chief = is_chief(strategy)
+    if wants_static_shapes(strategy):
+        train = replace(train, static_shapes=True)
     for remains in run.checkpoints.rglob(".*"):
         remains.unlink()  # of a save that was killed
     rolls_back = train.on_nan == "rollback"
@@ -122,7 +125,10 @@ def fit(
                 model.optimizer.finalize_variable_values(model.trainable_variables)
             continue
         last = phase.end == train.epochs
-        data = distributed(lambda share: batches.start(first, share, batch))  # noqa: B023
+        data = distributed(
+            lambda share: batches.start(first, share, batch),  # noqa: B023
+            train.batch_size if train.static_shapes else None,
+        )
         rollback = partial(_roll_back, model, objective, states) if rolls_back else None
         steps = Steps(model, batch, run.bad_batches, rollback)
         logs = EpochLogs(len(splits.train), steps, progress.clocks if batch else {})
@@ -288,8 +294,10 @@ def _validation(records: AnyRecords, preprocessor: Preprocessor, train: Train) -
     """Every record once, again and again, for the replicas in scope; and how many batches that is
     each time."""
     size = train.batch_size
+    length = preprocessor.longest() if train.static_shapes else None
     data = distributed(
-        lambda share: evaluation_batches(records, preprocessor, size, share)[0].repeat()
+        lambda share: evaluation_batches(records, preprocessor, size, share, length)[0].repeat(),
+        size if train.static_shapes else None,
     )
     return data, -(-len(records) // size)
 
@@ -331,8 +339,14 @@ def training_batches(
         cache: a folder for encoded records of one shape that would take too much memory.
 
     Raises:
-        DataError: `train.batch_tokens` was asked for of records that are streamed or of one length.
+        DataError: `train.batch_tokens` was asked for of records that are streamed or of one length,
+            or for batches of one shape.
     """
+    if train.static_shapes and train.batch_tokens is not None:
+        raise DataError(
+            "--train.static_shapes: batches of tokens differ in rows; give --train.batch_size"
+        )
+    length = preprocessor.longest() if train.static_shapes else None
     weighed: Callable[[tf.data.Dataset], tf.data.Dataset] = lambda made: made  # noqa: E731
     if train.class_weights == "balanced":
         weighed = partial(_weighed, balanced_class_weights(records, preprocessor))
@@ -342,7 +356,7 @@ def training_batches(
     elif isinstance(records, Records) or preprocessor.encoded_bytes() is not None:
         large = _is_large(records, preprocessor)
         chunks = (chunk.columns for chunk in records.chunks())
-        batches = EncodedRecords(chunks, preprocessor, cache if large else None)
+        batches = EncodedRecords(chunks, preprocessor, cache if large else None, length)
     elif train.batch_tokens is not None:
         raise DataError(
             f"--train.batch_tokens {train.batch_tokens}: not for streamed data; give "
@@ -361,6 +375,7 @@ def training_batches(
                     epoch,
                     share,
                     batch,
+                    length,
                 )
             )
 
@@ -389,15 +404,20 @@ def _is_large(records: AnyRecords, preprocessor: Preprocessor) -> bool:
 
 
 def evaluation_batches(
-    records: AnyRecords, preprocessor: Preprocessor, batch_size: int, share: Share = ALL
+    records: AnyRecords,
+    preprocessor: Preprocessor,
+    batch_size: int,
+    share: Share = ALL,
+    length: int | None = None,
 ) -> tuple[tf.data.Dataset, np.ndarray]:
-    """Every record once as batches of (inputs, targets), or a share of them; and which record each
-    row of whole batches is."""
+    """Every record once as batches of (inputs, targets), or a share of them, padded to `length`, or
+    each batch to its longest; and which record each row of whole batches is."""
     if isinstance(records, Windows):
         return records.batches(preprocessor).evaluation(batch_size, share)
     if isinstance(records, Records) and not _is_large(records, preprocessor):
-        return EncodedRecords([records.columns], preprocessor).evaluation(batch_size, share)
-    dataset = streamed_evaluation(records.chunks, preprocessor, batch_size, share)
+        encoded = EncodedRecords([records.columns], preprocessor, length=length)
+        return encoded.evaluation(batch_size, share)
+    dataset = streamed_evaluation(records.chunks, preprocessor, batch_size, share, length)
     # Keras warns about data that ran out unless it knows when it will.
     steps = -(-len(records) // batch_size) * share.count
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps))

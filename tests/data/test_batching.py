@@ -1,5 +1,6 @@
 """Batches: every record once an epoch, alike in length, in an order that can be begun anywhere."""
 
+from functools import partial
 from itertools import chain, pairwise
 
 import numpy as np
@@ -243,7 +244,7 @@ class Pairs(Preprocessor):
     def collate(self, encoded, length=None):
         return {name: encoded[name].to_tensor(-1) for name in ("source", "target")}
 
-    def batch(self, encoded, targets):
+    def batch(self, encoded, targets, length=None):
         return self.collate(encoded), targets, encoded["weight"]
 
     def targets(self, columns):
@@ -332,6 +333,34 @@ def test_shares_of_an_epoch_make_up_its_batches(tokens, first_batch):
         weights = [weights.numpy() for *_, weights in half.take(steps)]
         parts.append([list(np.array(r)[w != FILLING]) for r, w in zip(rows, weights, strict=True)])
     assert [one + two for one, two in zip(*parts, strict=True)] == [list(b) for b in batches]
+
+
+@pytest.mark.parametrize("way", ["training", "evaluation", "streamed training", "streamed"])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_batches_may_have_one_shape_that_is_known_before(way, parts):
+    share = Share(parts, 0, parts, rows=8)
+    encoded = EncodedRecords([records(13).columns], preprocessor(), length=128)
+    chunks = partial(records(13).chunks, 7)
+    dataset = {
+        "training": lambda: encoded.training(8, 0, share=share),
+        "evaluation": lambda: encoded.evaluation(8, share)[0],
+        "streamed training": lambda: streamed_training(
+            chunks, preprocessor(), 8, 0, 20, share=share, length=128
+        ),
+        "streamed": lambda: streamed_evaluation(chunks, preprocessor(), 8, share, 128),
+    }[way]()
+    inputs, targets, weights = dataset.element_spec
+    assert {spec.shape.as_list()[0] for spec in (*inputs.values(), targets, weights)} == {
+        8 // parts
+    }
+    assert inputs["token_ids"].shape == (8 // parts, 128)
+    seen = [
+        (words, filling)
+        for inputs, _, filling in dataset.take(2 * parts)
+        for words, filling in zip(inputs["token_ids"][:, 1].numpy(), filling.numpy(), strict=True)
+    ]
+    assert sorted(word for word, weight in seen if weight != FILLING) == list(range(4, 17))
+    assert len(seen) == 16
 
 
 def test_batches_of_tokens_waste_little_on_padding():

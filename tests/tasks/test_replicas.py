@@ -51,6 +51,27 @@ def history(run: Path) -> list[dict[str, float]]:
     return without_times(json.loads((run / "checkpoints" / "history.json").read_text()))
 
 
+@pytest.mark.parametrize("name", ["text_classification", "translation"])
+def test_batches_of_one_shape_change_no_number(name, tmp_path):
+    contest = TASKS[name]
+    options = [*contest.write(tmp_path), *ALIKE, *contest.options.split(), "--train.epochs", "2"]
+    options += ["--train.batch_tokens", "null"]
+    for way in ("false", "true"):
+        more = ["--train.static_shapes", way, "--run.dir", str(tmp_path / way)]
+        assert trains(task_named(name), [*options, *more])
+    assert apart(history(tmp_path / "false"), history(tmp_path / "true"), floor=1e-3) < 1e-5
+
+
+def test_batches_of_tokens_have_no_one_shape(tmp_path, capsys):
+    contest = TASKS["translation"]
+    options = [*contest.write(tmp_path), *ALIKE, *contest.options.split()]
+    options += ["--train.static_shapes", "true", "--run.dir", str(tmp_path / "run")]
+    with pytest.raises(SystemExit) as end:
+        main(task_named("translation"), ["train", *options])
+    assert end.value.code == 2
+    assert "batches of tokens differ in rows; give --train.batch_size" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["image_classification", "forecasting"])
 def test_two_replicas_train_as_one_process(name, tmp_path):
     contest = TASKS[name]

@@ -382,7 +382,6 @@ def test_a_killed_run_goes_on_when_its_command_is_given_again(tmp_path):
         ("text,label\na,x\nb,y\n", "--train.seed -1", "from 0"),
         ("text,label\na,x\nb,y\n", "--data.shuffle_buffer 0", "at least 1"),
         ("text,label\na,x\nb,y\n", "--model.vocabulary v.txt", "give a size"),
-        ("text,label\na,x\nb,y\n", "--train.accumulate 2 --train.replicas 2", "one replica"),
         ("text,label\na,x\nb,y\n", "--data.test sample", "held out by itself"),
         ("text,label\na,x\nb,y\n", "--model.size huge", "not one of tiny"),
         ("text,label\na,x\nb,y\n", "--model.preset nowhere/at/all", "nowhere/at/all"),
