@@ -264,6 +264,8 @@ def turns(name: str, command: Sequence[str | Path]) -> Iterator[Callable[[], dic
             yield take
         finally:
             process.kill()
+            with suppress(OSError):
+                stdin.close()
 
 
 @dataclass(frozen=True)

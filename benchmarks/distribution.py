@@ -309,7 +309,7 @@ def scaling(arguments: argparse.Namespace) -> None:
         raise BenchmarkError("this needs two processors")
     base = (
         f"--model.size {arguments.size} --train.epochs 3 --train.batch_size {arguments.batch} "
-        "--train.precision float32 --train.checkpoint_minutes null --data.validation_split 0.01"
+        "--train.precision float32 --train.checkpoint_minutes null --data.validation_fraction 0.01"
     ).split()
     rates: dict[str, list[float]] = {crew.name: [] for crew in CREWS}
     shares: dict[str, list[list[float]]] = {crew.name: [] for crew in CREWS}

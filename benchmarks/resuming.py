@@ -24,7 +24,7 @@ import tempfile
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -32,6 +32,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import psutil
 import tensorflow as tf
 
 from benchmarks.compare import (
@@ -76,7 +77,9 @@ class Outcome:
 
     def difference(self, other: "Outcome") -> float:
         """The largest relative difference between two outcomes' numbers; infinite where anything
-        else differs."""
+        else differs, or a weight is not finite."""
+        if len(self.weights) != len(other.weights):
+            return math.inf
         pairs = zip(self.weights, other.weights, strict=True)
         return max(
             *(_arrays_apart(mine, theirs) for mine, theirs in pairs),
@@ -100,7 +103,7 @@ def _arrays(model: Path) -> list[np.ndarray]:
 
 def _arrays_apart(one: Any, two: Any) -> float:
     one, two = np.asarray(one, np.float64), np.asarray(two, np.float64)
-    if one.shape != two.shape:
+    if one.shape != two.shape or not (np.isfinite(one).all() and np.isfinite(two).all()):
         return math.inf
     scale = max(np.max(np.abs(one), initial=0.0), 1e-12)
     return float(np.max(np.abs(one - two), initial=0.0) / scale)
@@ -151,12 +154,17 @@ def command(
 
 @dataclass(frozen=True)
 class Kill:
-    """When to kill a training: so many seconds after it has come to a phase, and, if that is asked
-    for, in the middle of its next save."""
+    """When to kill a training: so many seconds after it has come to a phase.
+
+    Args:
+        saving: in the middle of its next save after that.
+        alone: one of several workers, not all.
+    """
 
     phase: str  # of PHASES
     seconds: float
     saving: bool = False
+    alone: bool = False
 
 
 PHASES = ("start", "training", "ending")
@@ -166,11 +174,17 @@ def train_killed(
     folder: Path, name: str, kills: Sequence[Kill], workers: int, log: Any, exports: bool = True
 ) -> list[str]:
     """Trains until the command ends by itself, or has been killed so often and then ends; returns
-    where the training was at each kill that it lived to see."""
+    where the training was at each kill that it lived to see.
+
+    Args:
+        kills: at most one of the phases `start` and `ending` each, as they can't be told from those
+            of the session before.
+    """
     where: list[str] = []
     run = folder / name
     for kill in (*kills, None):
         before = _states(run)
+        begin = time.time()
         line = command(folder, name, workers, exports=exports)
         process = subprocess.Popen(line, stdout=log, stderr=log)
         if kill is not None:
@@ -179,13 +193,25 @@ def train_killed(
             _wait(process, lambda: time.monotonic() >= deadline)  # noqa: B023
             if kill.saving:
                 _wait(process, lambda: any((run / "checkpoints").rglob(".*")))
-            process.send_signal(signal.SIGKILL)
-        if process.wait() >= 0:
-            if process.returncode:
-                raise BenchmarkError(f"a training ended with {process.returncode}")
+            _kill(process, kill.alone)
+        code = process.wait()
+        if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
+            where.append(_where(folder, name, begin))
+        elif code:
+            raise BenchmarkError(f"a training ended with {code}")
+        else:
             break
-        where.append(_where(folder, name))
     return where
+
+
+def _kill(process: subprocess.Popen[Any], alone: bool) -> None:
+    """Kills a training, or the last of its workers, which the others then notice."""
+    if alone and process.poll() is None:
+        children = psutil.Process(process.pid).children()
+        if children:
+            children[-1].kill()
+            return
+    process.send_signal(signal.SIGKILL)
 
 
 def _wait(process: subprocess.Popen[Any], holds: Callable[[], bool]) -> None:
@@ -207,18 +233,22 @@ def _states(run: Path) -> set[Path]:
     return set(run.glob("checkpoints/states/[0-9]*"))
 
 
-def _where(folder: Path, name: str) -> str:
-    """What a training was doing when it was killed, as its folder shows."""
+def _where(folder: Path, name: str, begin: float) -> str:
+    """What a training that began at a time was doing when it was killed, as its folder shows."""
     run = folder / name
-    if any((folder / f"{name}-model").glob(".*")):
+
+    def written(paths: Iterable[Path]) -> bool:
+        return any(path.stat().st_mtime >= begin for path in paths if path.exists())
+
+    if written((folder / f"{name}-model").glob(".*")):
         return "export"
-    if (run / "metrics.json").exists():
+    if written([run / "metrics.json"]):
         return "report or export"
     if (run / "checkpoints/last.keras").exists():
         return "evaluation"
-    if any(run.rglob(".*")):
+    if written((run / "checkpoints").rglob(".*")):
         return "save"
-    return "step or validation" if any(run.glob("checkpoints/states/*")) else "first steps"
+    return "step or validation" if written(_states(run)) else "start"
 
 
 def kills(arguments: argparse.Namespace) -> None:
@@ -234,12 +264,7 @@ def kills(arguments: argparse.Namespace) -> None:
         print(*(f"{name} {span:.1f} s" for name, span in spans.items()), sep=", ", flush=True)
         whole = Outcome.of(folder / "whole")
         while left > 0:
-            planned = []
-            for _ in range(min(left, arguments.of_a_run)):
-                phase = draw.choice(("start", "training", "training", "training", "ending"))
-                saving = phase == "training" and draw.random() < 0.4
-                planned.append(Kill(phase, draw.uniform(0, spans[phase]), saving))
-            planned.sort(key=lambda kill: PHASES.index(kill.phase))
+            planned = _planned(draw, spans, min(left, arguments.of_a_run), workers > 1)
             run = f"killed-{len(differences)}"
             where = train_killed(folder, run, planned, workers, log)
             left -= len(where)
@@ -261,6 +286,18 @@ def kills(arguments: argparse.Namespace) -> None:
     write_results(arguments.results, f"kills_{workers}", figures)
 
 
+def _planned(draw: random.Random, spans: dict[str, float], most: int, several: bool) -> list[Kill]:
+    """Kills of one training, in the order of its phases."""
+    phases = ["start"] * (draw.random() < 0.5) + ["ending"] * (draw.random() < 0.5)
+    phases += ["training"] * max(most - len(phases), 0)
+    planned = []
+    for phase in sorted(phases[:most], key=PHASES.index):
+        saving = phase == "training" and draw.random() < 0.4
+        alone = several and phase == "training" and draw.random() < 0.5
+        planned.append(Kill(phase, draw.uniform(0, spans[phase]), saving, alone))
+    return planned
+
+
 def _phases_of_one(folder: Path, workers: int, log: Any) -> dict[str, float]:
     """The seconds of each phase of a training that is left alone."""
     run = folder / "whole"
@@ -280,31 +317,46 @@ def _phases_of_one(folder: Path, workers: int, log: Any) -> dict[str, float]:
 def cost(arguments: argparse.Namespace) -> None:
     """The share of a training's time that saving its state every 100 steps takes."""
     seconds: dict[str, list[float]] = {"without": [], "every 100 steps": []}
-    base = ["--train.epochs", "1", "--train.precision", "float32", *arguments.options]
+    base = ["--train.epochs", "2", "--train.precision", "float32", *arguments.options]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        if "--data.train" not in base:
+            write_texts(folder / "texts.csv", 10_000)
+            base += ["--data.train", str(folder / "texts.csv")]
         for turn in range(arguments.rounds):
             for way, steps in (("without", "null"), ("every 100 steps", "100")):
                 run = folder / f"{way}-{turn}"
-                subprocess.run(
+                _train(
                     [
                         *(sys.executable, "-m", "tasks.text_classification", "train", *base),
                         *("--train.checkpoint_steps", steps, "--train.checkpoint_minutes", "null"),
                         *("--run.dir", str(run)),
-                    ],
-                    stdout=subprocess.DEVNULL,
-                    check=True,
+                    ]
                 )
-                metrics = json.loads((run / "metrics.json").read_text())
-                seconds[way].append(metrics["train"]["seconds"])
+                history = json.loads((run / "checkpoints/history.json").read_text())
+                seconds[way].append(history[1]["seconds"])  # in the first, the step is traced
+                print(f"{way}: {seconds[way][-1]:.2f} s", flush=True)
+                states = sorted(path.stem for path in _states(run))
+            if all(state.endswith("-000000000") for state in states):
+                raise BenchmarkError("an epoch has less than 100 steps; give more data")
+            size = sum(path.stat().st_size for path in _states(run)) / len(states) / 2**20
     alone, saving = (float(np.median(figures)) for figures in seconds.values())
-    share = saving / alone - 1
+    pairs = zip(*seconds.values(), strict=True)
+    share = float(np.median([with_ / without - 1 for without, with_ in pairs]))
     rows = [
-        *((way, f"{float(np.median(took)):.2f}", "", "") for way, took in seconds.items()),
-        ("more", f"{share:.1%}", "< 3%", verdict(share < 0.03)),
+        ("without", f"{alone:.2f}", "", ""),
+        (f"every 100 steps, {size:.0f} MiB", f"{saving:.2f}", "", ""),
+        ("more, median of turns", f"{share:.1%}", "< 3%", verdict(share < 0.03)),
     ]
-    show_table("Seconds of training steps", ("", "", "bar", "holds"), rows)
-    write_results(arguments.results, "cost", {"seconds": seconds, "share": share})
+    show_table("Seconds of an epoch's training steps", ("", "", "bar", "holds"), rows)
+    figures = {"seconds": seconds, "share": share, "options": arguments.options, "mib": size}
+    write_results(arguments.results, "cost", figures)
+
+
+def _train(line: Sequence[str]) -> None:
+    done = subprocess.run(line, capture_output=True, text=True)
+    if done.returncode:
+        raise BenchmarkError(f"a training ended with {done.returncode}: {done.stderr[-2000:]}")
 
 
 def main() -> None:
@@ -325,7 +377,7 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--results", type=Path, default=RESULTS)
         if compare is kills:
             one.add_argument("--kills", type=int, default=25, help="(%(default)s)")
-            one.add_argument("--of_a_run", type=int, default=3, help="kills of a run (%(default)s)")
+            one.add_argument("--of-a-run", type=int, default=3, help="kills of a run (%(default)s)")
             one.add_argument("--seed", type=int, default=0, help="of the moments (%(default)s)")
             one.add_argument("--workers", type=int, default=1, help="(%(default)s)")
         else:

@@ -33,6 +33,7 @@ code=$?
 
 # Slurm starts a job anew only if a node was at fault. So does this if a worker died or the time is
 # over, but not after a mistake in the command or the data (2). scancel ends this script, too.
+# A loss that is not finite ends with 1 as well: if the log says so, cancel, and mend that first.
 if [ "$code" -ne 0 ] && [ "$code" -ne 2 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt 20 ]; then
   scontrol requeue "$SLURM_JOB_ID"
 fi

@@ -80,6 +80,7 @@ def launch(command: Sequence[str], count: int, grace: float, pin: bool = False) 
             first_code = event.code
             rest = f"; the others have {grace:g} s to stop" if running else ""
             print(f"error: {event.end}{rest}", file=sys.stderr, flush=True)
+        if event.code not in (0, 130) and not due:  # in an interruption, too, it may hold up others
             term = time.monotonic() + grace
             due = [(term, signal.SIGTERM), (term + _LAST_WARNING, signal.SIGKILL)]
     return first_code if any(worker.code for worker in workers) else 0
@@ -166,9 +167,12 @@ def _prepare(processors: Sequence[int] | None) -> Callable[[], None] | None:
     if not sys.platform.startswith("linux"):
         return None
     prctl, set_parent_death_signal = ctypes.CDLL(None).prctl, 1
+    launcher = os.getpid()
 
     def prepare() -> None:
         prctl(set_parent_death_signal, signal.SIGKILL)
+        if os.getppid() != launcher:  # it was killed a moment ago
+            os._exit(1)
         if processors:
             os.sched_setaffinity(0, processors)
 

@@ -4,7 +4,6 @@ Vaswani et al. 2017, section 6.1, take the last checkpoints; Junczys-Dowmunt et 
 ones, too. Moving averages, such as batch norms have, are averaged like weights.
 """
 
-import zipfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from tasks.engine.checkpoints import best_epoch, damaged, float32_twin, save_bes
 from tasks.engine.files import atomic_path
 from tasks.engine.options import Train
 from tasks.engine.run import Run
-from tasks.engine.states import History
+from tasks.engine.states import DAMAGED, History
 
 
 class EpochWeights(keras.callbacks.Callback):
@@ -113,5 +112,5 @@ def _read(run: Run, epoch: int) -> list[np.ndarray]:
     try:
         with np.load(path) as file:
             return [file[name] for name in file.files]
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise damaged(run, path, error) from None

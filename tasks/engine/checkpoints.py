@@ -1,5 +1,6 @@
 """What of a run is kept while it is trained: the best model, and states to go on from."""
 
+import math
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -149,9 +150,13 @@ def saving(folder: Path) -> Iterator[None]:
 
 
 def best_epoch(history: History, monitor: str, mode: str) -> int:
-    """The first epoch, counted from one, whose monitored value no other beats."""
-    key = (lambda entry: entry[monitor]) if mode == "max" else (lambda entry: -entry[monitor])
-    return int(max(history, key=key)["epoch"])
+    """The first epoch, counted from one, whose monitored value no other beats; NaN beats none."""
+
+    def value(entry: dict[str, float]) -> float:
+        value = entry[monitor] if mode == "max" else -entry[monitor]
+        return -math.inf if math.isnan(value) else value
+
+    return int(max(history, key=value)["epoch"])
 
 
 def in_float32(config: Any) -> Any:

@@ -3,12 +3,15 @@
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.python.distribute.cluster_resolver.slurm_cluster_resolver import (
     expand_hostlist,
@@ -21,6 +24,9 @@ from tasks.engine import keras_replicas
 from tasks.engine.errors import RunError, UsageError, one_line
 from tasks.engine.options import Train
 
+# Seconds for one sum between workers: one that hangs, but lives, is given up after it. What the
+# others do meanwhile, such as tracing a step or saving a state, has to take less.
+_LONGEST_WAIT = 1800.0
 _SLURM = ("STEP_NUM_TASKS", "STEP_NODELIST", "STEP_TASKS_PER_NODE", "PROCID")
 _EXAMPLE = (
     """TF_CONFIG='{"cluster": {"worker": ["one:2222", "two:2222"]}, """
@@ -112,6 +118,30 @@ def wants_static_shapes(strategy: tf.distribute.Strategy) -> bool:
     return isinstance(strategy, tf.distribute.TPUStrategy)
 
 
+def worker_name(strategy: tf.distribute.Strategy) -> str:
+    """What people call this worker: `worker 1`; nothing if there are no others."""
+    if not has_workers(strategy):
+        return ""
+    return _name(strategy.cluster_resolver.task_type, str(strategy.cluster_resolver.task_id))
+
+
+def require_agreement(strategy: tf.distribute.Strategy, place: Sequence[int]) -> None:
+    """Has all workers go on from one place in a training, as far as that is known.
+
+    Raises:
+        RunError: this one would go on from another place than others.
+    """
+    if not has_workers(strategy):
+        return
+    own = np.array(place, np.float64)
+    each = tf.function(lambda: strategy.run(lambda: tf.constant(own)))
+    if (strategy.reduce("MEAN", each(), axis=None).numpy() != own).any():
+        raise RunError(
+            f"{worker_name(strategy)} would go on after batch {place[1]} of epoch {place[0] + 1}, "
+            "and others elsewhere; --run.dir must be a folder that all workers see, at one time"
+        )
+
+
 def wait_for_all(strategy: tf.distribute.Strategy) -> None:
     """Returns when every worker has come here."""
     if has_workers(strategy):
@@ -148,7 +178,8 @@ def missing_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
         names = [_name(*task) for task in dict.fromkeys(tasks) if task != mine]
         raise RunError(
             f"{_name(*mine)} can't go on: {' or '.join(names) or 'another worker'} is gone; "
-            "start all workers again, and training goes on from its last saved state"
+            "start all workers again, and training goes on from its last saved state "
+            f"(what TensorFlow says of it: {one_line(error, 300)})"
         ) from None
 
 
@@ -179,10 +210,23 @@ def _multi_worker(replicas: int | None) -> tf.distribute.Strategy:
     options = tf.distribute.experimental.CommunicationOptions(
         implementation=tf.distribute.experimental.CommunicationImplementation.NCCL
         if gpus
-        else tf.distribute.experimental.CommunicationImplementation.RING
+        else tf.distribute.experimental.CommunicationImplementation.RING,
+        timeout_seconds=_LONGEST_WAIT,
     )
-    with _cpus_a_worker(len(devices)):
+    with _cpus_a_worker(len(devices)), _said_if_late("waiting for the other workers to start"):
         return tf.distribute.MultiWorkerMirroredStrategy(cluster, options)
+
+
+@contextmanager
+def _said_if_late(what: str, seconds: float = 15.0) -> Iterator[None]:
+    """Says what is going on where it takes long."""
+    timer = threading.Timer(seconds, lambda: print(what, file=sys.stderr, flush=True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _tpu(replicas: int | None) -> tf.distribute.Strategy:

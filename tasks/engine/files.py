@@ -1,12 +1,23 @@
 """Files that are either whole or not there: written under a temporary name, then renamed."""
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+# What the functions below call a file or folder `NAME.ENDING` until it is whole.
+_REMAINS = re.compile(r"\..+\.([a-z0-9_]{8}|\d+(\.\w+)?)")
+
+
+def remove_remains(folder: Path) -> None:
+    """Removes from a folder what processes that were killed left of files half written."""
+    for path in folder.rglob(".*"):
+        if _REMAINS.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

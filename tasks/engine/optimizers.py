@@ -20,7 +20,9 @@ class _Gathering(keras.optimizers.Optimizer):
     def _backend_apply_gradients(self, grads: list[Any], trainable_variables: list[Any]) -> None:
         replica = tf.distribute.get_replica_context()
         steps = self.gradient_accumulation_steps
-        if not steps or replica is None or replica.num_replicas_in_sync == 1:
+        # Where replicas may update by themselves, they may branch, too (TPU).
+        alone = tf.__internal__.distribute.strategy_supports_no_merge_call()
+        if not steps or alone or replica is None or replica.num_replicas_in_sync == 1:
             super()._backend_apply_gradients(grads, trainable_variables)
             return
         sums = [
@@ -28,11 +30,11 @@ class _Gathering(keras.optimizers.Optimizer):
         ]
 
         def update(grads):
-            mean = [(grad + sum) / steps for grad, sum in zip(grads, sums, strict=True)]
+            mean = [(grad + before) / steps for grad, before in zip(grads, sums, strict=True)]
             mean = self._clip_gradients(mean)
             self._apply_weight_decay(trainable_variables)
             self._backend_update_step(mean, trainable_variables, self.learning_rate)
-            self._backend_increment_gradient_accumulators([-sum for sum in sums], sums)
+            self._backend_increment_gradient_accumulators([-gathered for gathered in sums], sums)
 
         def gather(grads):
             self._backend_increment_gradient_accumulators(grads, sums)

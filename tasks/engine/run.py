@@ -24,9 +24,14 @@ _INCIDENTAL = (
 
 @dataclass(frozen=True)
 class Run:
-    """Names the files of a run folder."""
+    """Names the files of a run folder.
+
+    Args:
+        origin: of the scratch folder of a worker, the run's.
+    """
 
     folder: Path
+    origin: Path | None = None
 
     @classmethod
     def named(cls, folder: str | None, task: str) -> "Run":
@@ -51,7 +56,7 @@ class Run:
     best = property(lambda self: self.checkpoints / "best.keras")
     last = property(lambda self: self.checkpoints / "last.keras")
     states = property(lambda self: self.checkpoints / "states")
-    bad_batches = property(lambda self: self.folder / "bad_batches")
+    bad_batches = property(lambda self: (self.origin or self.folder) / "bad_batches")
     cache = property(lambda self: self.folder / "cache")
     history_file = property(lambda self: self.checkpoints / "history.json")
     epochs = property(lambda self: self.checkpoints / "epochs")
@@ -76,11 +81,11 @@ class Run:
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         for path in self.folder.rglob("*"):
             within = path.relative_to(self.folder)
-            if path.is_file() and within.parts[0] not in ("logs", "cache"):
+            if path.is_file() and not {"logs", "cache"} & set(within.parts):
                 (folder / within).parent.mkdir(parents=True, exist_ok=True)
                 # Files are only ever replaced, so that a link is as good as a copy.
                 (folder / within).symlink_to(path.absolute())
-        return Run(folder)
+        return Run(folder, self.folder)
 
     def resumable(self, options: dict[str, Any], defaults: Mapping[str, Any] | None = None) -> bool:
         """Whether the folder already holds this very run; False when it is free for a new one.

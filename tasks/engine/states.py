@@ -10,7 +10,7 @@ import json
 import sys
 import zipfile
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from tasks.engine.files import atomic_path
 History = list[dict[str, float]]
 Metrics = Sequence[keras.metrics.Metric]
 
+# What NumPy and zipfile raise of files that are cut off, or have bits of theirs flipped.
+DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile)
 KEPT = 3  # states, the older ones in case that the newest is damaged
 _ABOUT = "about"  # the member of the file that is JSON
 
@@ -100,7 +102,7 @@ class States:
         for number, path in enumerate(files):
             try:
                 return _read(path)
-            except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            except DAMAGED as error:
                 what = f"{path}: damaged ({one_line(error, 200)})"
                 if number + 1 == len(files):
                     raise UsageError(
@@ -112,7 +114,7 @@ class States:
     def save(self, progress: Progress, model: keras.Model, wait: bool = False) -> None:
         """Takes a model's state, and writes it in the background.
 
-        One whose weights are not finite is not taken: the next step's loss will show it.
+        One whose weights are not finite is not taken; `Steps` will say so.
 
         Args:
             wait: until it is written.
@@ -123,9 +125,7 @@ class States:
         variables = variables_of(model, self._metrics)
         values = [np.array(variable.numpy()) for variable in variables]
         self.settle()
-        weights = {id(weight) for weight in model.trainable_variables}
-        pairs = zip(variables, values, strict=True)
-        if not all(np.isfinite(value).all() for of, value in pairs if id(of) in weights):
+        if not is_finite(model):
             return
         state = State(progress, values)
         if self._holds:
@@ -162,8 +162,9 @@ class States:
             pending.result()
 
     def close(self) -> None:
-        """Ends the thread, once what it writes is written; what failed is not heard of."""
-        self._thread.shutdown()
+        """Returns once what is being written is; what failed then is not heard of."""
+        if self._pending:
+            wait([self._pending])
 
     def _write(self, state: State) -> None:
         path = self._folder / state.progress.name
@@ -176,6 +177,11 @@ class States:
         newer = [other for other in others if other.name > path.name]
         for other in [*newer, *[o for o in others if o not in newer][KEPT - 1 :]]:
             other.unlink(missing_ok=True)
+
+
+def is_finite(model: keras.Model) -> bool:
+    """Whether no weight that is trained is infinite or NaN."""
+    return all(np.isfinite(weight.numpy()).all() for weight in model.trainable_variables)
 
 
 def _read(path: Path) -> State:

@@ -25,10 +25,11 @@ from keras.src.backend.tensorflow import trainer
 
 from data.batching import FILLING
 from tasks.engine.ballot import Ballot
-from tasks.engine.distribution import wants_static_shapes
+from tasks.engine.distribution import wants_static_shapes, worker_name
 from tasks.engine.errors import RunError
 from tasks.engine.files import atomic_path
 from tasks.engine.optimizers import added_up, take_sums
+from tasks.engine.states import is_finite
 from zoo.layers.convolution import counted_rows
 
 Logs = dict[str, tf.Tensor]
@@ -60,7 +61,7 @@ def train_step(
         model: compiled, with an optimizer that takes sums.
         data: (inputs, targets), or with float weights (rows,), `FILLING` for rows that fill up.
         ballot: what to sum up between workers.
-        clock: is added the seconds from when a replica has its gradients to when it has all.
+        clock: the seconds between a replica's gradients and their sum over all are added to it.
     """
     with getattr(model, "training_step", nullcontext)():
         with tf.GradientTape() as tape:
@@ -141,8 +142,9 @@ class Steps(keras.callbacks.Callback):
         model: compiled, with `take_steps`.
         done: batches of the first epoch that were trained on before.
         bad_batches: a folder for batches whose loss is not a finite number.
-        roll_back: undoes such a batch, and all since some moment, to go on; None to end the
-            training, whose model is then spoilt.
+        roll_back: given the epoch, undoes such a batch and all since some moment, to go on; returns
+            whether that was within this epoch. None to end the training, whose model is then
+            spoilt.
     """
 
     def __init__(
@@ -150,7 +152,7 @@ class Steps(keras.callbacks.Callback):
         model: keras.Model,
         done: int = 0,
         bad_batches: Path | None = None,
-        roll_back: Callable[[], None] | None = None,
+        roll_back: Callable[[int], bool] | None = None,
     ) -> None:
         super().__init__()
         self.set_model(model)
@@ -174,12 +176,17 @@ class Steps(keras.callbacks.Callback):
         replicas, until their gradients were added up, the slowest replica's included."""
         clocks = {"input_seconds": self._waited}
         if self._clock is not None:
-            own = len(self.model.distribute_strategy.extended.worker_devices)  # of this process
-            clocks["all_reduce_seconds"] = float(self._clock.numpy()) / own
+            own = self.model.distribute_strategy.experimental_local_results(self._clock)
+            clocks["all_reduce_seconds"] = float(np.mean([part.numpy() for part in own]))
         return clocks
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self._epoch = epoch
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        # The loss is of the weights before a step; no other step shows what the last one did.
+        if not is_finite(self.model):
+            self._not_finite("the weights are not finite", None)
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         self._batch = batch
@@ -197,7 +204,7 @@ class Steps(keras.callbacks.Callback):
         logs = self._function(batch)
         # The mean since the epoch began, over all replicas: all workers see the same number.
         if not np.isfinite(float(logs["loss"])):
-            self._not_finite(batch)
+            self._not_finite(NOT_FINITE, batch)
             return self._logs
         self._bad_ones, self._logs = 0, logs
         return logs
@@ -220,22 +227,33 @@ class Steps(keras.callbacks.Callback):
             autograph=False,
         )
 
-    def _not_finite(self, batch: Any) -> None:
-        """Ends the training, or has it go back to where it was well."""
+    def _not_finite(self, what: str, batch: Any) -> None:
+        """Ends the training, or has it go back to where it was well.
+
+        Args:
+            batch: to keep; None for that after which an epoch has ended.
+        """
         self._bad_ones += 1
         name, kept = f"batch {self._batch + 1} of epoch {self._epoch + 1}", ""
-        if self._bad_batches is not None:
-            path = self._bad_batches / f"{name.replace(' ', '-')}.npz"
+        if self._bad_batches is not None and batch is not None:
+            whose = worker_name(self.model.distribute_strategy)
+            path = self._bad_batches / f"{name} {whose}".strip().replace(" ", "-")
+            path = path.with_name(f"{path.name}.npz")
             _keep(path, batch)
             kept = f", which is in {path}"
-        message = f"{NOT_FINITE} at {name}{kept}"
+        message = f"{what} {'at' if batch is not None else 'after'} {name}{kept}"
         if self._roll_back is None or self._bad_ones > 3:
             raise RunError(
                 f"{message}; a lower --train.learning_rate, --train.clip_norm, or longer "
                 "--train.warmup may help, or, if it is the data's fault, --train.on_nan rollback"
             )
         print(f"warning: {message}; back to the last saved weights", file=sys.stderr, flush=True)
-        self._roll_back()
+        is_within = self._roll_back(self._epoch)
+        if not is_within and batch is not None and self._batch + 1 == self.params["steps"]:
+            raise RunError(
+                f"{message}; nothing is left of this epoch, as it was not saved within; save more "
+                "often: --train.checkpoint_steps 100"
+            )
 
 
 def _keep(path: Path, batch: Any) -> None:

@@ -34,8 +34,14 @@ from data.windows import Windows
 from tasks.engine.averaging import EpochWeights, averaged_epochs, take_average
 from tasks.engine.ballot import Ballot
 from tasks.engine.checkpoints import Checkpoints, best_epoch, is_older, restore
-from tasks.engine.distribution import distributed, is_chief, wants_static_shapes
-from tasks.engine.errors import RunError, UsageError
+from tasks.engine.distribution import (
+    distributed,
+    is_chief,
+    require_agreement,
+    wait_for_all,
+    wants_static_shapes,
+)
+from tasks.engine.errors import RunError, Stopped, UsageError
 from tasks.engine.keras_replicas import replica_spec
 from tasks.engine.optimizers import SGD, make_optimizer
 from tasks.engine.options import Train
@@ -78,8 +84,6 @@ def fit(
     chief = is_chief(strategy)
     if wants_static_shapes(strategy):
         train = replace(train, static_shapes=True)
-    for remains in run.checkpoints.rglob(".*"):
-        remains.unlink()  # of a save that was killed
     rolls_back = train.on_nan == "rollback"
     states = States(run.states, objective.metrics, writes=chief, holds=rolls_back)
     state = states.newest()
@@ -90,6 +94,7 @@ def fit(
         )
     progress = state.progress if state else Progress()
     done = progress.epoch
+    require_agreement(strategy, (done, progress.batch))
     history = list(progress.history)
     monitor = f"val_{objective.monitor}" if splits.validation else objective.monitor
     if done >= train.epochs or _out_of_patience(history, monitor, objective.mode, train):
@@ -110,7 +115,7 @@ def fit(
     if splits.validation:
         validation, validation_steps = _validation(splits.validation, preprocessor, train)
     for phase in _phases(train):
-        if done > phase.end:
+        if (done, progress.batch) > (phase.end, 0):
             continue
         if train.freeze_epochs:
             model.backbone.trainable = not phase.frozen
@@ -130,7 +135,7 @@ def fit(
             train.batch_size if train.static_shapes else None,
         )
         rollback = partial(_roll_back, model, objective, states) if rolls_back else None
-        steps = Steps(model, batch, run.bad_batches, rollback)
+        steps = Steps(model, batch, run.bad_batches, rollback)  # a callback, too
         logs = EpochLogs(len(splits.train), steps, progress.clocks if batch else {})
         tensorboard = TensorBoard(
             run.logs,
@@ -165,18 +170,22 @@ def fit(
         if train.average != "none":
             chosen = partial(averaged_epochs, train=train, monitor=monitor, mode=objective.mode)
             watching.insert(-1, EpochWeights(run, history, chosen))
-        with stopping_at_signals(ballot):
-            model.fit(
-                data,
-                steps_per_epoch=batches.steps,
-                epochs=phase.end,
-                initial_epoch=first,
-                validation_data=validation,
-                validation_steps=validation_steps,
-                callbacks=watching,
-                verbose=_verbosity(),
-            )
-    states.close()
+        try:
+            with stopping_at_signals(ballot):
+                model.fit(
+                    data,
+                    steps_per_epoch=batches.steps,
+                    epochs=phase.end,
+                    initial_epoch=first,
+                    validation_data=validation,
+                    validation_steps=validation_steps,
+                    callbacks=watching,
+                    verbose=_verbosity(),
+                )
+        finally:
+            states.close()
+        if ballot.asked_to_stop:  # too late for a step to find it
+            raise Stopped(f"after epoch {phase.end}")
     return _finished(model, objective, splits, preprocessor, train, run, history)
 
 
@@ -187,8 +196,9 @@ def _reset_metrics(model: keras.Model, objective: Objective) -> None:
         metric.reset_state()
 
 
-def _roll_back(model: keras.Model, objective: Objective, states: States) -> None:
-    """Gives a model the weights, and its optimizer the state, that were last saved."""
+def _roll_back(model: keras.Model, objective: Objective, states: States, epoch: int) -> bool:
+    """Gives a model the weights, and its optimizer the state, that were last saved; returns whether
+    that was within this epoch, counted from 0."""
     state = states.latest
     if state is None:
         raise RunError(
@@ -196,8 +206,10 @@ def _roll_back(model: keras.Model, objective: Objective, states: States) -> None
             "--train.learning_rate, or save earlier: --train.checkpoint_steps 100"
         )
     states.restore(state, model)
-    if not state.progress.batch:  # of an epoch that was over
+    is_within = state.progress.epoch == epoch and state.progress.batch > 0
+    if not is_within:  # the metrics are those of another epoch
         _reset_metrics(model, objective)
+    return is_within
 
 
 @contextmanager
@@ -244,6 +256,7 @@ def _finished(
 
             monitor = f"val_{monitor}"
         take_average(model, run, history, train, monitor, objective.mode, validate)
+        wait_for_all(tf.distribute.get_strategy())  # others may read what is removed now
     for folder in (run.cache, run.epochs):
         shutil.rmtree(folder, ignore_errors=True)
     return history

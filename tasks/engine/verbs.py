@@ -31,7 +31,7 @@ from tasks.engine.distribution import (
 from tasks.engine.errors import UsageError, one_line
 from tasks.engine.evaluation import Evaluation, environment, evaluate, features
 from tasks.engine.export import export
-from tasks.engine.files import atomic_write
+from tasks.engine.files import atomic_write, remove_remains
 from tasks.engine.model_card import model_card
 from tasks.engine.options import Config, Train
 from tasks.engine.pictures import pixels
@@ -71,7 +71,10 @@ def train(task: Task, config: Config) -> None:
         # What all would say, one says.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         run = run.scratch()
-    wait_for_all(strategy)
+    elif resuming:
+        remove_remains(run.folder)
+    with missing_workers(strategy):
+        wait_for_all(strategy)
     precision = make_precision(config.train)
     keras.config.set_dtype_policy(precision)
 

@@ -250,7 +250,10 @@ def first_kernel(model) -> np.ndarray:
     return next(w for w in model.backbone.weights if w.path.endswith("conv1_conv/kernel")).numpy()
 
 
-@pytest.mark.parametrize(("killed_after", "more"), [(1, ["--train.ema", 0.9]), (2, [])])
+@pytest.mark.parametrize(
+    ("killed_after", "more"),
+    [(1, ["--train.ema", 0.9]), (2, []), (1.5, ["--train.checkpoint_steps", 1])],
+)
 def test_a_pretrained_net_is_frozen_and_then_is_not_and_a_killed_run_goes_on(
     tmp_path, pretrained, killed_after, more
 ):
@@ -259,7 +262,7 @@ def test_a_pretrained_net_is_frozen_and_then_is_not_and_a_killed_run_goes_on(
     options += ["--data.mixup", 0.2]
     from tasks.engine.checkpoints import Checkpoints
 
-    kernels, save = [], Checkpoints.on_epoch_end
+    kernels, save, save_within = [], Checkpoints.on_epoch_end, Checkpoints.on_train_batch_end
 
     class Killed(Exception):
         pass
@@ -273,10 +276,17 @@ def test_a_pretrained_net_is_frozen_and_then_is_not_and_a_killed_run_goes_on(
         if epoch + 1 == killed_after:
             raise Killed
 
+    def killed_within(self, batch, logs=None):
+        save_within(self, batch, logs)
+        if self._epoch + (batch + 1) / 2 == killed_after:
+            self._states.settle()
+            raise Killed
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Checkpoints, "on_epoch_end", watched)
         assert run("train", *options, "--run.dir", tmp_path / "whole") == 0
         patch.setattr(Checkpoints, "on_epoch_end", killed)
+        patch.setattr(Checkpoints, "on_train_batch_end", killed_within)
         with pytest.raises(Killed):
             run("train", *options, "--run.dir", tmp_path / "killed")
     assert run("train", *options, "--run.dir", tmp_path / "killed") == 0

@@ -66,12 +66,10 @@ class BatchNorm(keras.layers.Layer):
         # No autocast: a model in half precision would read, and average, rounded statistics.
         like = {"shape": (input_shape[-1],), "dtype": "float32", "autocast": False}
         self.beta = self.add_weight(**like, initializer="zeros", name="beta")
-        self.moving_mean = self.add_weight(
-            **like, initializer="zeros", trainable=False, name="moving_mean"
-        )
-        self.moving_variance = self.add_weight(
-            **like, initializer="ones", trainable=False, name="moving_variance"
-        )
+        # The replicas' mean is what all go on with, and what is saved.
+        like |= {"trainable": False, "aggregation": "mean"}
+        self.moving_mean = self.add_weight(**like, initializer="zeros", name="moving_mean")
+        self.moving_variance = self.add_weight(**like, initializer="ones", name="moving_variance")
         self.built = True
 
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.engine.files import atomic_folder, atomic_path, atomic_write
+from tasks.engine.files import atomic_folder, atomic_path, atomic_write, remove_remains
 
 
 def test_a_file_appears_when_it_is_complete(tmp_path):
@@ -32,3 +32,24 @@ def test_a_temporary_folder_is_not_named_like_a_version(tmp_path):
         assert not folder.name.isdigit()
     assert (tmp_path / "1" / "model").read_text() == "x"
     assert (tmp_path / "1").stat().st_mode & 0o055, "others can read it"
+
+
+@pytest.mark.parametrize("writer", [atomic_write, atomic_path])
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path, writer):
+    folder = tmp_path / "logs"
+    names = (".gitignore", ".nfs0000000012ab", "events.1.v2", ".git/a.b")
+    others = [folder / name for name in names]
+    for path in others:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("kept")
+    killed = []  # held, so that nothing ends them
+    for name in ("metrics.json", "events.out.tfevents.12.host.3.v2", "best.keras", "plain"):
+        writing = writer(folder / name)
+        target = writing.__enter__()
+        if writer is atomic_path:
+            target.write_text("half")
+        killed.append(writing)
+    assert len([path for path in folder.iterdir() if path.is_file()]) == 3 + 4
+    remove_remains(tmp_path)
+    assert all(path.exists() for path in others)
+    assert sorted(path for path in folder.rglob("*") if path.is_file()) == sorted(others)

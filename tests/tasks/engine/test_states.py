@@ -57,6 +57,14 @@ def test_what_was_trained_since_is_not_in_a_state_that_is_written_later(tmp_path
     np.testing.assert_array_equal(States(tmp_path).newest().values[0], before)
 
 
+def test_a_state_whose_weights_are_not_finite_is_not_kept(tmp_path):
+    model = compiled()
+    kept = saved(tmp_path, Progress(0, 1), model=model)
+    model.layers[0].kernel.assign(np.full((3, 2), np.inf))
+    kept.save(Progress(0, 2), model, wait=True)
+    assert [path.name for path in kept.files()] == [Progress(0, 1).name]
+
+
 def test_another_model_is_refused(tmp_path):
     saved(tmp_path, Progress(0, 1))
     bigger = keras.Sequential([keras.layers.Input((3,)), *[keras.layers.Dense(2)] * 1])
@@ -90,10 +98,11 @@ def test_a_damaged_state_gives_way_to_the_one_before(tmp_path, capsys, what):
     assert "going on from the one before" in said
 
 
-def test_a_cut_off_state_gives_way_too(tmp_path):
+@pytest.mark.parametrize("left", [0, 100, -200])
+def test_a_cut_off_state_gives_way_too(tmp_path, left):
     kept = saved(tmp_path, Progress(0, 5), Progress(0, 10))
     newest = kept.files()[0]
-    newest.write_bytes(newest.read_bytes()[:-200])
+    newest.write_bytes(newest.read_bytes()[:left])
     assert States(tmp_path).newest().progress == Progress(0, 5)
 
 

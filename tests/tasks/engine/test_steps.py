@@ -1,5 +1,6 @@
 """The steps of `fit`: the numbers of one replica on several, and losses that are looked at."""
 
+import time
 from functools import partial
 
 import keras
@@ -107,6 +108,7 @@ CLIPPED = {"global_clipnorm": 0.1, "weight_decay": 0.1}
         (partial(SGD, 0.1, lookahead=2, total_steps=12), "float32"),
         (partial(Muon, 0.01, global_clipnorm=0.1, **SUMMING), "float32"),
         (partial(AdamW, 0.01, **CLIPPED), "mixed_float16"),
+        (partial(AdamW, 0.01, **CLIPPED, **SUMMING), "mixed_float16"),
     ],
 )
 def test_two_replicas_update_as_one_does(optimizer, precision):
@@ -194,24 +196,44 @@ class TestLossesThatAreNoNumbers:
             )
         )
 
-        def roll_back():
-            backs.append(1)
+        def roll_back(epoch):
+            backs.append(epoch)
             everything = (*model.variables, *model.metrics_variables)
             for variable, value in zip(everything, well[-1], strict=True):
                 variable.assign(value)
+            return True
 
-        Steps(model, roll_back=roll_back)
-        history = model.fit(data, steps_per_epoch=5, epochs=2, verbose=0, callbacks=[watch]).history
-        assert backs == [1, 1]
+        steps = Steps(model, roll_back=roll_back)
+        history = model.fit(
+            data, steps_per_epoch=5, epochs=2, verbose=0, callbacks=[steps, watch]
+        ).history
+        assert backs == [0, 1]
         assert np.isfinite(history["loss"]).all()
         assert "back to the last saved weights" in capsys.readouterr().err
 
     def test_but_not_for_ever(self):
         model, data = self.model()
-        Steps(model, roll_back=lambda: None)
+        steps = Steps(model, roll_back=lambda epoch: True)
         model.layers[0].kernel.assign(np.full((4, 2), np.nan))
         with pytest.raises(RunError, match="not a finite number"):
-            model.fit(data, steps_per_epoch=5, verbose=0)
+            model.fit(data, steps_per_epoch=5, verbose=0, callbacks=[steps])
+
+    def test_nor_from_an_epoch_of_which_nothing_is_left(self):
+        model, data = self.model(bad=4)
+        steps = Steps(model, roll_back=lambda epoch: False)
+        with pytest.raises(RunError, match="nothing is left of this epoch"):
+            model.fit(data, steps_per_epoch=5, verbose=0, callbacks=[steps])
+
+    def test_what_the_last_step_of_an_epoch_spoils_is_seen(self):
+        model, data = self.model(bad=4)
+        steps = Steps(model)
+        spoil = keras.callbacks.LambdaCallback(
+            on_train_batch_end=lambda batch, logs: (
+                batch == 3 and model.layers[0].kernel.assign(np.full((4, 2), np.inf))
+            )
+        )
+        with pytest.raises(RunError, match="the weights are not finite after batch 4 of epoch 1"):
+            model.fit(data, steps_per_epoch=4, verbose=0, callbacks=[spoil, steps])
 
 
 def test_batches_that_were_done_before_are_left_out():
@@ -221,6 +243,27 @@ def test_batches_that_were_done_before_are_left_out():
     watch = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(logs))
     model.fit(data.skip(1), steps_per_epoch=5, verbose=0, callbacks=[watch])
     assert [bool(logs) for logs in seen] == [False] * 3 + [True] * 2
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_seconds_are_of_this_process_mean_replica(count):
+    of, steps_of = batches(12, 4)
+    strategy = replicas(count)
+    with strategy.scope():
+        model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(2)])
+        model.compile("sgd", SmoothedCrossentropy())
+        take_steps(model)
+        steps = Steps(model)
+        begin = time.perf_counter()
+        model.fit(distributed(of), steps_per_epoch=steps_of, verbose=0, callbacks=[steps])
+        took = time.perf_counter() - begin
+        if count == 2:
+            before = steps.clocks()["all_reduce_seconds"]
+            assert 0 < before < took
+            strategy.run(lambda: steps._clock.assign_add(5.0))
+            assert steps.clocks()["all_reduce_seconds"] == pytest.approx(before + 5)
+    assert 0 < steps.clocks()["input_seconds"] < took
+    assert ("all_reduce_seconds" in steps.clocks()) is (count == 2)
 
 
 def test_wishes_are_counted_once():
