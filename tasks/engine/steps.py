@@ -22,6 +22,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras.src.backend.tensorflow import trainer
+from tensorflow.python.framework.config import is_op_determinism_enabled
 
 from data.batching import FILLING
 from tasks.engine.ballot import Ballot
@@ -165,15 +166,18 @@ class Steps(keras.callbacks.Callback):
         self._epoch = self._batch = 0
         self._waited = 0.0  # seconds, for the input, in all
         self._clock: tf.Variable | None = None
-        several = model.distribute_strategy.num_replicas_in_sync > 1
-        if several and not wants_static_shapes(model.distribute_strategy):  # XLA knows no clock
+        strategy = model.distribute_strategy
+        # XLA knows no clock, and with determinism there must be none.
+        untimed = wants_static_shapes(strategy) or is_op_determinism_enabled()
+        if strategy.num_replicas_in_sync > 1 and not untimed:
             with tf.init_scope(), tf.device("CPU:0"):
                 self._clock = tf.Variable(0.0, trainable=False, dtype=tf.float64)
         model.train_function = self
 
     def clocks(self) -> dict[str, float]:
         """The seconds so far that steps waited for their input, and, where there are several
-        replicas, until their gradients were added up, the slowest replica's included."""
+        replicas, until their gradients were added up, the slowest replica's included; not on a TPU,
+        nor with `--train.deterministic`, which forbid to look at a clock."""
         clocks = {"input_seconds": self._waited}
         if self._clock is not None:
             own = self.model.distribute_strategy.experimental_local_results(self._clock)

@@ -51,14 +51,13 @@ def history(run: Path) -> list[dict[str, float]]:
     return without_times(json.loads((run / "checkpoints" / "history.json").read_text()))
 
 
-@pytest.mark.parametrize("name", ["text_classification", "translation"])
-def test_batches_of_one_shape_change_no_number(name, tmp_path):
-    contest = TASKS[name]
+def test_batches_of_one_shape_change_no_number(tmp_path):
+    contest = TASKS["translation"]
     options = [*contest.write(tmp_path), *ALIKE, *contest.options.split(), "--train.epochs", "2"]
     options += ["--train.batch_tokens", "null"]
     for way in ("false", "true"):
         more = ["--train.static_shapes", way, "--run.dir", str(tmp_path / way)]
-        assert trains(task_named(name), [*options, *more])
+        assert trains(task_named("translation"), [*options, *more])
     assert apart(history(tmp_path / "false"), history(tmp_path / "true"), floor=1e-3) < 1e-5
 
 
