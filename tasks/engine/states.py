@@ -125,7 +125,9 @@ class States:
         variables = variables_of(model, self._metrics)
         values = [np.array(variable.numpy()) for variable in variables]
         self.settle()
-        if not is_finite(model):
+        weights = {id(weight) for weight in model.trainable_variables}
+        pairs = zip(variables, values, strict=True)
+        if not all(np.isfinite(value).all() for of, value in pairs if id(of) in weights):
             return
         state = State(progress, values)
         if self._holds:
