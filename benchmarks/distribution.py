@@ -205,8 +205,12 @@ def _named(folder: Path, name: str) -> list[str]:
 
 
 TASKS = {
+    # At a rate that suits BERT: with a higher one, Adam makes much of rounding, and the losses soon
+    # are near zero, which makes much of it once more.
     "text_classification": Contest(
-        write_texts, "test.csv", "--model.size tiny --model.encoder_dropout 0"
+        write_texts,
+        "test.csv",
+        "--model.size tiny --model.encoder_dropout 0 --train.learning_rate 3e-4",
     ),
     "image_classification": Contest(
         write_pictures,
@@ -263,9 +267,9 @@ def _said(command: Sequence[str]) -> str:
 def equality(arguments: argparse.Namespace) -> None:
     """Whether trainings by several have the numbers of one."""
     rows: list[tuple[str, ...]] = []
-    figures: dict[str, Any] = {}
     for task in arguments.tasks:
         contest = TASKS[task]
+        figures: dict[str, Any] = {"bar": BAR}
         with tempfile.TemporaryDirectory() as name:
             data = contest.write(Path(name))
             one, *several = LAYOUTS
@@ -274,13 +278,13 @@ def equality(arguments: argparse.Namespace) -> None:
                 found = outcome(task, contest, data, Path(name), layout)
                 differences = found.differences(expected)
                 holds = max(differences.values()) <= BAR
-                figures.setdefault(task, {})[layout.name] = {**differences, "holds": holds}
+                figures[layout.name] = {**differences, "holds": holds}
                 shown = [f"{value:.1e}" for value in differences.values()]
                 rows.append((task, layout.name, *shown, f"≤ {BAR:g}", verdict(holds)))
                 print(*rows[-1], flush=True)
+        write_results(arguments.results, f"equality of {task}", figures)
     columns = ("", "beside 1 process", "losses", "metrics", "answers", "bar", "holds")
     show_table("Largest differences", columns, rows)
-    write_results(arguments.results, "equality", {"bar": BAR, "tasks": figures})
 
 
 @dataclass(frozen=True)
