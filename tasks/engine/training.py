@@ -185,7 +185,7 @@ def fit(
         finally:
             states.close()
         if ballot.asked_to_stop:  # too late for a step to find it
-            raise Stopped(f"after epoch {phase.end}")
+            raise Stopped(f"after epoch {len(history)}")
     return _finished(model, objective, splits, preprocessor, train, run, history)
 
 
