@@ -26,7 +26,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import IO, BinaryIO, NoReturn
 
-from tasks.engine.errors import UsageError
+from tasks.engine.errors import UsageError, one_line
 
 _LAST_WARNING = 10  # seconds from SIGTERM to SIGKILL
 
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         options, command = _parse(list(sys.argv[1:] if arguments is None else arguments))
         code = launch(command, options.workers, options.grace, options.pin)
     except UsageError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         code = 2
     sys.exit(code)
 

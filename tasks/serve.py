@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from tasks.engine.errors import UsageError
+from tasks.engine.errors import UsageError, one_line
 from tasks.engine.quiet import quiet_imports
 from tasks.serving.options import Options, parse
 
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         options = parse(sys.argv[1:] if arguments is None else arguments)
         number = _serve(options)
     except UsageError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:  # before the server takes care of signals
         sys.exit(130)

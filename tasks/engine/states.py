@@ -9,7 +9,7 @@ known to be damaged; then the one before it serves.
 import json
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -127,7 +127,7 @@ class States:
         self.settle()
         weights = {id(weight) for weight in model.trainable_variables}
         pairs = zip(variables, values, strict=True)
-        if not all(np.isfinite(value).all() for of, value in pairs if id(of) in weights):
+        if not _all_finite(value for of, value in pairs if id(of) in weights):
             return
         state = State(progress, values)
         if self._holds:
@@ -183,7 +183,11 @@ class States:
 
 def is_finite(model: keras.Model) -> bool:
     """Whether no weight that is trained is infinite or NaN."""
-    return all(np.isfinite(weight.numpy()).all() for weight in model.trainable_variables)
+    return _all_finite(weight.numpy() for weight in model.trainable_variables)
+
+
+def _all_finite(values: Iterable[np.ndarray]) -> bool:
+    return all(np.isfinite(value).all() for value in values)
 
 
 def _read(path: Path) -> State:

@@ -132,7 +132,7 @@ def fit(
         last = phase.end == train.epochs
         data = distributed(
             lambda share: batches.start(first, share, batch),  # noqa: B023
-            train.batch_size if train.static_shapes else None,
+            _shape(train, preprocessor)[0],
         )
         rollback = partial(_roll_back, model, objective, states) if rolls_back else None
         steps = Steps(model, batch, run.bad_batches, rollback)  # a callback, too
@@ -307,12 +307,17 @@ def _validation(records: AnyRecords, preprocessor: Preprocessor, train: Train) -
     """Every record once, again and again, for the replicas in scope; and how many batches that is
     each time."""
     size = train.batch_size
-    length = preprocessor.longest() if train.static_shapes else None
+    rows, length = _shape(train, preprocessor)
     data = distributed(
         lambda share: evaluation_batches(records, preprocessor, size, share, length)[0].repeat(),
-        size if train.static_shapes else None,
+        rows,
     )
     return data, -(-len(records) // size)
+
+
+def _shape(train: Train, preprocessor: Preprocessor) -> tuple[int | None, int | None]:
+    """The rows and the length that all batches are brought to; None where they may differ."""
+    return (train.batch_size, preprocessor.longest()) if train.static_shapes else (None, None)
 
 
 def _verbosity() -> int:
@@ -359,7 +364,7 @@ def training_batches(
         raise DataError(
             "--train.static_shapes: batches of tokens differ in rows; give --train.batch_size"
         )
-    length = preprocessor.longest() if train.static_shapes else None
+    length = _shape(train, preprocessor)[1]
     weighed: Callable[[tf.data.Dataset], tf.data.Dataset] = lambda made: made  # noqa: E731
     if train.class_weights == "balanced":
         weighed = partial(_weighed, balanced_class_weights(records, preprocessor))
