@@ -60,6 +60,9 @@ class ImagePreprocessor(Preprocessor):
         self.mean = tuple(mean)
         self.deviation = tuple(deviation)
         self.max_pixels = max_pixels
+        # Traced once: it is a second's work, and is part of the graph of each dataset and signature.
+        one = [tf.TensorSpec([], tf.string)]
+        self._traced_picture = tf.function(self._picture, input_signature=one, autograph=False)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -69,7 +72,7 @@ class ImagePreprocessor(Preprocessor):
     def encode(self, record: Mapping[str, tf.Tensor]) -> Encoded:
         """`image_bytes`, string (batch,), to `image`, uint8 (batch, height, width, channels)."""
         pictures = tf.map_fn(
-            self._picture,
+            self._traced_picture,
             record["image_bytes"],
             fn_output_signature=tf.TensorSpec(self.shape, tf.uint8),
         )
