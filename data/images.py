@@ -60,7 +60,7 @@ class ImagePreprocessor(Preprocessor):
         self.mean = tuple(mean)
         self.deviation = tuple(deviation)
         self.max_pixels = max_pixels
-        # Traced once: it is a second's work, and is part of the graph of each dataset and signature.
+        # Traced once, which takes a second: it is part of the graph of each dataset and signature.
         one = [tf.TensorSpec([], tf.string)]
         self._traced_picture = tf.function(self._picture, input_signature=one, autograph=False)
 

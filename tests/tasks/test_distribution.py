@@ -48,11 +48,11 @@ def test_two_workers_of_two_replicas_train_as_one_process_even_when_stopped(tmp_
     process = launched(folder, "--train.replicas", "2")
     wait_for_a_state(process, folder / "run")
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == 130, said
     assert said.count("stopped after") == 2, said
     process = launched(folder, "--train.replicas", "2")
-    printed, said = process.communicate(timeout=120)
+    printed, said = process.communicate(timeout=300)
     assert process.returncode == 0, said
     assert "[worker 0] test" in printed or "[worker 0] validation" in printed
     assert "[worker 1]" not in printed
@@ -82,7 +82,7 @@ def test_when_a_worker_dies_the_other_ends_and_says_so(tmp_path):
     second = next(child for child in children if '"index": 1' in child.environ()["TF_CONFIG"])
     second.kill()
     start = time.monotonic()
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=300)
     assert time.monotonic() - start < 60
     assert process.returncode == 128 + signal.SIGKILL
     assert "worker 0 can't go on: worker 1 is gone; start all workers again" in said

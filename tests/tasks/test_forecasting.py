@@ -15,7 +15,6 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tasks.engine import verbs
-from tasks.engine.checkpoints import Checkpoints
 from tasks.engine.cli import main
 from tasks.forecasting import Forecasting
 from tests.serving.served import check_answers, check_signatures, serving
@@ -423,18 +422,10 @@ def weights(path: Path) -> list[np.ndarray]:
 
 
 def test_a_run_stopped_after_an_epoch_goes_on_as_if_nothing_had_happened(
-    trained, tmp_path, monkeypatch
+    trained, tmp_path, stopping
 ):
-    keep = Checkpoints.on_epoch_end
-
-    def stop(self, epoch, logs=None):
-        if epoch == 1:
-            raise KeyboardInterrupt
-        keep(self, epoch, logs)
-
-    monkeypatch.setattr(Checkpoints, "on_epoch_end", stop)
-    assert run("train", *trained.options, "--run.dir", tmp_path) == 130
-    monkeypatch.undo()
+    with stopping():
+        assert run("train", *trained.options, "--run.dir", tmp_path) == 130
     assert run("train", *trained.options, "--run.dir", tmp_path) == 0
     linear = "baselines/linear/checkpoints/best.keras"
     for name in ("checkpoints/last.keras", "checkpoints/best.keras", linear):

@@ -178,6 +178,7 @@ def test_evaluate_judges_other_data(trained, tmp_path):
     assert run("evaluate", "--run.dir", trained.folder, "--data.test", other) == 0
 
 
+@pytest.mark.usefixtures("only_training")
 def test_a_killed_run_goes_on_with_the_same_pictures(tmp_path):
     data = write_photos(tmp_path / "photos", 60)
     options = ["--data.train", data, *SMALL, "--data.flip", "alternating", "--data.translate", 1]
@@ -250,6 +251,7 @@ def first_kernel(model) -> np.ndarray:
     return next(w for w in model.backbone.weights if w.path.endswith("conv1_conv/kernel")).numpy()
 
 
+@pytest.mark.usefixtures("only_training")
 @pytest.mark.parametrize(
     ("killed_after", "more"),
     [(1, ["--train.ema", 0.9]), (1.5, ["--train.checkpoint_steps", 1])],
@@ -349,6 +351,7 @@ def test_bad_options_are_refused_in_one_line(tmp_path, capsys, option, value, sa
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("only_training")
 def test_large_data_is_cached_on_disk_with_the_same_result(tmp_path, monkeypatch):
     data = write_photos(tmp_path / "photos", 40)
     options = ["--data.train", data, *SMALL, "--train.epochs", 1, "--train.precision", "float32"]

@@ -12,7 +12,6 @@ import pytest
 
 from benchmarks.compare import apart, without_times
 from benchmarks.distribution import ALIKE, TASKS
-from tasks.engine import verbs
 from tasks.engine.cli import main
 from tasks.engine.task import Task
 
@@ -22,16 +21,7 @@ LAYOUTS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def ending_after_training(monkeypatch):
-    """Leaves out what comes after, on one device: evaluation, report."""
-    fit = verbs.fit
-
-    def fit_and_end(*arguments, **options):
-        fit(*arguments, **options)
-        raise SystemExit(0)
-
-    monkeypatch.setattr(verbs, "fit", fit_and_end)
+pytestmark = pytest.mark.usefixtures("only_training")  # what comes after runs on one device
 
 
 def trains(task: type[Task], options: list[str]) -> bool:

@@ -14,7 +14,6 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.engine.checkpoints import Checkpoints
 from tasks.engine.cli import main
 from tasks.engine.export_check import check
 from tasks.sequence_classification import SequenceClassification
@@ -260,10 +259,9 @@ def weights(folder: Path) -> list[np.ndarray]:
     return keras.models.load_model(folder / "checkpoints" / "last.keras").get_weights()
 
 
+@pytest.mark.usefixtures("only_training")
 @pytest.mark.parametrize("kind", ["text", "streamed numbers"])
-def test_a_run_stopped_after_an_epoch_goes_on_as_if_nothing_had_happened(
-    tmp_path, monkeypatch, kind
-):
+def test_a_run_stopped_after_an_epoch_goes_on_as_if_nothing_had_happened(tmp_path, stopping, kind):
     if kind == "text":
         data = ["--data.train", write_texts(tmp_path / "data.tsv", 60)]
         data += "--data.header false --data.text_column 0 --data.label_column 1".split()
@@ -273,16 +271,8 @@ def test_a_run_stopped_after_an_epoch_goes_on_as_if_nothing_had_happened(
     options = [*data, *SMALL, "--train.epochs", 3, "--train.deterministic", "true"]
     options += ["--model.word_dropout", 0.1]
     assert run("train", *options, "--run.dir", tmp_path / "whole") == 0
-    keep = Checkpoints.on_epoch_end
-
-    def stop(self, epoch, logs=None):
-        if epoch == 1:
-            raise KeyboardInterrupt
-        keep(self, epoch, logs)
-
-    monkeypatch.setattr(Checkpoints, "on_epoch_end", stop)
-    assert run("train", *options, "--run.dir", tmp_path / "stopped") == 130
-    monkeypatch.undo()
+    with stopping():
+        assert run("train", *options, "--run.dir", tmp_path / "stopped") == 130
     assert run("train", *options, "--run.dir", tmp_path / "stopped") == 0
     for one, other in zip(weights(tmp_path / "whole"), weights(tmp_path / "stopped"), strict=True):
         np.testing.assert_array_equal(one, other)

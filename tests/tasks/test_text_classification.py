@@ -18,7 +18,6 @@ import tensorflow as tf
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tasks.engine.checkpoints import Checkpoints
 from tasks.engine.cli import main
 from tasks.text_classification import TextClassification
 from tests.serving.served import check_answers, check_card, check_signatures, serving
@@ -231,37 +230,19 @@ def history(folder: Path) -> list[dict]:
     return [{k: v for k, v in epoch.items() if k not in timings} for epoch in epochs]
 
 
-def stop_in_second_epoch(monkeypatch):
-    keep = Checkpoints.on_epoch_end
-
-    def stop(self, epoch, logs=None):
-        if epoch == 1:
-            raise KeyboardInterrupt
-        keep(self, epoch, logs)
-
-    monkeypatch.setattr(Checkpoints, "on_epoch_end", stop)
-
-
-def test_a_run_stopped_after_an_epoch_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch):
+@pytest.mark.usefixtures("only_training")
+def test_a_run_stopped_after_an_epoch_goes_on_as_if_nothing_had_happened(tmp_path, stopping):
     options = train_options(tmp_path, "--model.dropout", 0.1)
     assert run("train", *options, "--run.dir", tmp_path / "whole") == 0
-    stop_in_second_epoch(monkeypatch)
-    assert run("train", *options, "--run.dir", tmp_path / "stopped") == 130
-    monkeypatch.undo()
+    with stopping():
+        assert run("train", *options, "--run.dir", tmp_path / "stopped") == 130
     assert run("train", *options, "--run.dir", tmp_path / "stopped") == 0
     assert history(tmp_path / "stopped") == history(tmp_path / "whole")
     for one, other in zip(weights(tmp_path / "whole"), weights(tmp_path / "stopped"), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
-def test_two_deterministic_runs_with_one_seed_are_equal_bit_for_bit(tmp_path):
-    options = train_options(tmp_path, "--model.dropout", 0.1, "--train.epochs", 1)
-    for name in ("one", "two"):
-        assert run("train", *options, "--run.dir", tmp_path / name) == 0
-    for one, two in zip(weights(tmp_path / "one"), weights(tmp_path / "two"), strict=True):
-        np.testing.assert_array_equal(one, two)
-
-
+@pytest.mark.usefixtures("only_training")
 def test_two_replicas_have_the_losses_of_one(tmp_path):
     options = train_options(
         tmp_path,
@@ -306,16 +287,16 @@ def test_pairs_of_texts_are_classified_and_served(tmp_path):
 
 
 def test_data_larger_than_the_memory_limit_is_streamed_and_stopped_runs_go_on(
-    tmp_path, monkeypatch
+    tmp_path, stopping, without_the_rest
 ):
     options = train_options(tmp_path, "--data.memory_limit_mb", 0, "--train.epochs", 2)
     assert run("train", *options, "--run.dir", tmp_path / "whole") == 0
     metrics = json.loads((tmp_path / "whole" / "metrics.json").read_text())
     assert metrics["train"]["examples"] == 54 and metrics["validation"]["examples"] == 6
-    stop_in_second_epoch(monkeypatch)
-    assert run("train", *options, "--run.dir", tmp_path / "stopped") == 130
-    monkeypatch.undo()
-    assert run("train", *options, "--run.dir", tmp_path / "stopped") == 0
+    with stopping():
+        assert run("train", *options, "--run.dir", tmp_path / "stopped") == 130
+    with without_the_rest():
+        assert run("train", *options, "--run.dir", tmp_path / "stopped") == 0
     assert history(tmp_path / "stopped") == history(tmp_path / "whole")
 
 

@@ -16,7 +16,6 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tasks.engine.checkpoints import Checkpoints
 from tasks.engine.cli import main
 from tasks.engine.export_check import check
 from tasks.translation import Translation
@@ -179,21 +178,14 @@ def weights(folder: Path, name: str) -> list[np.ndarray]:
     return keras.models.load_model(folder / "checkpoints" / name, compile=False).get_weights()
 
 
-def test_a_run_stopped_after_an_epoch_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch):
+@pytest.mark.usefixtures("only_training")
+def test_a_run_stopped_after_an_epoch_goes_on_as_if_nothing_had_happened(tmp_path, stopping):
     options = ["--data.train", *write_pairs(tmp_path, "train", 60), *SMALL]
     options += ["--model.attention_dropout", 0.1, "--train.epochs", 2, "--train.average_epochs", 2]
     options += ["--train.deterministic", "true"]
     assert run("train", *options, "--run.dir", tmp_path / "whole") == 0
-    keep = Checkpoints.on_epoch_end
-
-    def stop(self, epoch, logs=None):
-        if epoch == 1:
-            raise KeyboardInterrupt
-        keep(self, epoch, logs)
-
-    monkeypatch.setattr(Checkpoints, "on_epoch_end", stop)
-    assert run("train", *options, "--run.dir", tmp_path / "stopped") == 130
-    monkeypatch.undo()
+    with stopping():
+        assert run("train", *options, "--run.dir", tmp_path / "stopped") == 130
     assert run("train", *options, "--run.dir", tmp_path / "stopped") == 0
     for name in ("last.keras", "best.keras"):
         both = (weights(tmp_path / folder, name) for folder in ("whole", "stopped"))

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from unittest import mock
 
 import keras
 import numpy as np
@@ -142,16 +143,18 @@ def best_weights(run: Run) -> list[np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> dict[str, list[object]]:
+def whole(tmp_path_factory, without_the_rest) -> dict[str, list[object]]:
     """The options of a run that was not stopped, by what it averages."""
     given = {}
     for average in ("last", "best"):
         folder = tmp_path_factory.mktemp(average)
         given[average] = options(folder, "--train.average", average, "--run.dir", folder / "run")
-        assert command("train", *given[average]) == 0
+        with without_the_rest():
+            assert command("train", *given[average]) == 0
     return given
 
 
+@pytest.mark.usefixtures("only_training")
 @pytest.mark.parametrize(
     ("average", "when"),
     [
@@ -162,28 +165,19 @@ def whole(tmp_path_factory) -> dict[str, list[object]]:
     ],
 )
 def test_a_stopped_run_has_the_average_of_one_that_was_not(
-    whole, tmp_path, monkeypatch, average, when
+    whole, tmp_path, stopping, average, when
 ):
     stopped = Run(tmp_path)
     given = [*whole[average][:-1], stopped.folder]
-    keep, take = Checkpoints.on_epoch_end, take_average
-
-    def stop_epoch(self, epoch, logs=None):
-        if epoch == 1:
-            raise KeyboardInterrupt
-        keep(self, epoch, logs)
 
     def stop_average(*arguments):
         if when == "after it":
-            take(*arguments)
+            take_average(*arguments)
         raise KeyboardInterrupt
 
-    if when == "in the second epoch":
-        monkeypatch.setattr(Checkpoints, "on_epoch_end", stop_epoch)
-    else:
-        monkeypatch.setattr(training, "take_average", stop_average)
-    assert command("train", *given) == 130
-    monkeypatch.undo()
+    averaging = mock.patch.object(training, "take_average", stop_average)
+    with stopping() if when == "in the second epoch" else averaging:
+        assert command("train", *given) == 130
     assert command("train", *given) == 0
     right = Run(whole[average][-1])
     assert stopped.averaged() == right.averaged() and len(right.averaged()["epochs"]) == 2
@@ -222,6 +216,7 @@ def test_without_validation_data_the_average_is_taken_as_it_is(tmp_path, monkeyp
             np.testing.assert_allclose(value, np.mean(kept, axis=0), rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.usefixtures("only_training")
 def test_the_averages_value_is_of_its_own_examples_alone(tmp_path):
     given = options(tmp_path, "--train.average", "last", "--train.average_epochs", 1)
     run = Run(tmp_path / "run")
