@@ -13,10 +13,15 @@ from typing import IO, Any
 _REMAINS = re.compile(r"\..+\.([a-z0-9_]{8}|\d+(\.\w+)?)")
 
 
+def is_remains(path: Path) -> bool:
+    """Whether this is what a process that was killed left of a file half written."""
+    return _REMAINS.fullmatch(path.name) is not None and path.is_file()
+
+
 def remove_remains(folder: Path) -> None:
-    """Removes from a folder what processes that were killed left of files half written."""
+    """Removes from a folder, if there is one, what killed processes left of files half written."""
     for path in folder.rglob(".*"):
-        if _REMAINS.fullmatch(path.name) and path.is_file():
+        if is_remains(path):
             path.unlink(missing_ok=True)
 
 

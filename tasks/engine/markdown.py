@@ -22,13 +22,13 @@ def escape(text: object, limit: int = 400) -> str:
 
     Special characters become entities: GitHub and TensorBoard differ in what a backslash escapes.
     """
-    line = one_line(str(text))
+    line = printable(str(text))
     if len(line) > limit:
         line = line[: limit - 1] + "…"
     return _SPECIAL.sub(lambda found: f"&#{ord(found[0])};", line)
 
 
-def one_line(text: str) -> str:
+def printable(text: str) -> str:
     """The text without line breaks, control characters and repeated blanks."""
     visible = (" " if unicodedata.category(c) in _UNPRINTABLE else c for c in text)
     return " ".join("".join(visible).split())

@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tasks.engine.markdown import one_line
+from tasks.engine.markdown import printable
 
 BLUE, SKY, ORANGE, GREY, INK = "#2b6cb0", "#bee3f8", "#dd6b20", "#a0aec0", "#2d3748"
 _BASE_FONT = "DejaVu Sans"
@@ -84,7 +84,7 @@ def curves(history: Sequence[Mapping[str, float]]) -> Figure:
 
 def short(label: str, width: int = 36) -> str:
     """The label on one line, at most `width` columns wide, with its middle left out."""
-    line = one_line(label)
+    line = printable(label)
     if _columns(line) <= width:
         return line
     head, tail = _fitting(line, width * 2 // 3), _fitting(line[::-1], width // 3 - 1)[::-1]

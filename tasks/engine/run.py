@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from tasks.engine.errors import UsageError, one_line
-from tasks.engine.files import atomic_write
+from tasks.engine.files import atomic_write, is_remains
 
 # Options that may differ between two commands that mean the same run.
 _INCIDENTAL = (
@@ -97,7 +97,7 @@ class Run:
             UsageError: the folder holds something else; the message says what differs.
         """
         if not self.config_file.exists():
-            if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+            if self.folder.exists() and not (self.folder.is_dir() and self._is_free()):
                 raise UsageError(f"{self.folder}: not empty and not a run; name another --run.dir")
             return False
         earlier = flat(defaults or {}) | flat(self.options())
@@ -114,6 +114,14 @@ class Run:
                 "repeat them as they were to resume, or name another --run.dir"
             )
         return True
+
+    def _is_free(self) -> bool:
+        """Whether nothing is in the folder, but perhaps the config of a run that was killed while
+        it wrote that."""
+        mine = f".{self.config_file.name}."
+        return all(
+            is_remains(path) and path.name.startswith(mine) for path in self.folder.iterdir()
+        )
 
     def begin(self, options: dict[str, Any]) -> None:
         """Makes the folder a run's, by writing its config.

@@ -24,7 +24,7 @@ from tensorboard.plugins.projector import ProjectorConfig
 
 from tasks.engine.files import atomic_path, atomic_write
 from tasks.engine.galleries import gallery, spread_to_one
-from tasks.engine.markdown import one_line
+from tasks.engine.markdown import printable
 from tasks.engine.options import profiled_steps
 from tasks.engine.pictures import pixels
 from tasks.engine.run import flat
@@ -245,7 +245,7 @@ def write_projector(
     rows = [header, *metadata] if len(header) > 1 else metadata
     with atomic_write(folder / "metadata.tsv") as file:
         file.writelines(
-            "\t".join(one_line(str(cell)) or "-" for cell in row) + "\n" for row in rows
+            "\t".join(printable(str(cell)) or "-" for cell in row) + "\n" for row in rows
         )
 
     config_file = logdir / "projector_config.pbtxt"

@@ -71,7 +71,7 @@ def train(task: Task, config: Config) -> None:
         # What all would say, one says.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         run = run.scratch()
-    elif resuming:
+    else:
         remove_remains(run.folder)
     with missing_workers(strategy):
         wait_for_all(strategy)

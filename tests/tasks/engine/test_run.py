@@ -3,6 +3,7 @@
 import pytest
 
 from tasks.engine.errors import UsageError
+from tasks.engine.files import atomic_write
 from tasks.engine.run import Run, flat
 
 OPTIONS = {"task": "words", "train": {"epochs": 3, "profile": None}, "run": {"dir": "here"}}
@@ -47,6 +48,13 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "letter.txt").write_text("dear")
     with pytest.raises(UsageError, match="not empty and not a run"):
         Run(tmp_path).resumable(OPTIONS)
+
+
+def test_a_folder_where_a_run_was_killed_before_it_had_a_config_is_free(tmp_path):
+    with atomic_write(tmp_path / "config.yaml"):
+        remains = next(tmp_path.iterdir())
+    (tmp_path / "config.yaml").rename(remains)
+    assert not Run(tmp_path).resumable(OPTIONS)
 
 
 def test_a_damaged_config_is_an_error_in_one_line(run):
