@@ -161,13 +161,13 @@ class Kill:
 
     Args:
         saving: in the middle of its next save after that.
-        alone: one of several workers, not all.
+        worker: the one to kill of several; all of them if None.
     """
 
     phase: str  # of PHASES
     seconds: float
     saving: bool = False
-    alone: bool = False
+    worker: int | None = None
 
 
 PHASES = ("start", "training", "ending")
@@ -196,7 +196,7 @@ def train_killed(
             _wait(process, lambda: time.monotonic() >= deadline)  # noqa: B023
             if kill.saving:
                 _wait(process, lambda: any((run / "checkpoints").rglob(".*")))
-            _kill(process, kill.alone)
+            _kill(process, kill.worker)
         code = process.wait()
         if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
             where.append(_where(folder, name, begin))
@@ -207,12 +207,12 @@ def train_killed(
     return where
 
 
-def _kill(process: subprocess.Popen[Any], alone: bool) -> None:
-    """Kills a training, or the last of its workers, which the others then notice."""
-    if alone and process.poll() is None:
+def _kill(process: subprocess.Popen[Any], worker: int | None) -> None:
+    """Kills a training, or one of its workers, which the others then notice."""
+    if worker is not None and process.poll() is None:
         children = psutil.Process(process.pid).children()
         if children:
-            children[-1].kill()
+            children[worker].kill()
             return
     process.send_signal(signal.SIGKILL)
 
@@ -267,7 +267,7 @@ def kills(arguments: argparse.Namespace) -> None:
         print(*(f"{name} {span:.1f} s" for name, span in spans.items()), sep=", ", flush=True)
         whole = Outcome.of(folder / "whole")
         while left > 0:
-            planned = _planned(draw, spans, min(left, arguments.of_a_run), workers > 1)
+            planned = _planned(draw, spans, min(left, arguments.of_a_run), workers)
             run = f"killed-{len(differences)}"
             where = train_killed(folder, run, planned, workers, log)
             left -= len(where)
@@ -289,15 +289,16 @@ def kills(arguments: argparse.Namespace) -> None:
     write_results(arguments.results, f"kills_{workers}", figures)
 
 
-def _planned(draw: random.Random, spans: dict[str, float], most: int, several: bool) -> list[Kill]:
+def _planned(draw: random.Random, spans: dict[str, float], most: int, workers: int) -> list[Kill]:
     """Kills of one training, in the order of its phases."""
     phases = ["start"] * (draw.random() < 0.5) + ["ending"] * (draw.random() < 0.5)
     phases += ["training"] * max(most - len(phases), 0)
     planned = []
     for phase in sorted(phases[:most], key=PHASES.index):
         saving = phase == "training" and draw.random() < 0.4
-        alone = several and phase == "training" and draw.random() < 0.5
-        planned.append(Kill(phase, draw.uniform(0, spans[phase]), saving, alone))
+        alone = workers > 1 and phase == "training" and draw.random() < 0.5
+        worker = draw.randrange(workers) if alone else None
+        planned.append(Kill(phase, draw.uniform(0, spans[phase]), saving, worker))
     return planned
 
 

@@ -5,7 +5,7 @@
 #     sbatch deploy/train-slurm.sh
 #
 # One task a node, which takes all of the node's GPUs (without any, leave out --gpus-per-node). The
-# tasks find each other by Slurm's variables, on ports from 8888 on.
+# tasks find each other by Slurm's variables, on ports above 20000, by the job's number.
 #SBATCH --job-name=train
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1

@@ -10,7 +10,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from tasks.engine.checkpoints import best_epoch, damaged, float32_twin, save_best, weights_of
+from tasks.engine.checkpoints import (
+    best_epoch,
+    damaged,
+    float32_twin,
+    rank,
+    save_best,
+    weights_of,
+)
 from tasks.engine.files import atomic_path
 from tasks.engine.options import Train
 from tasks.engine.run import Run
@@ -38,8 +45,10 @@ class EpochWeights(keras.callbacks.Callback):
         self._chosen = chosen
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        # Only now, as an epoch that is not in the last checkpoint yet may still be trained again.
-        kept = {self._run.epoch_weights(epoch) for epoch in self._chosen(self._history)}
+        # Those of the epoch before are needed if this one's state is not written, or is damaged.
+        histories = (self._history, self._history[:-1])
+        chosen = {epoch for history in histories for epoch in self._chosen(history)}
+        kept = {self._run.epoch_weights(epoch) for epoch in chosen}
         for path in set(self._run.epochs.glob("*")) - kept:
             path.unlink()
 
@@ -54,7 +63,7 @@ def averaged_epochs(history: History, train: Train, monitor: str, mode: str) -> 
     since = train.freeze_epochs if len(history) > train.freeze_epochs else 0
     entries = history[since:]
     if train.average == "best":
-        by_value = sorted(entries, key=lambda entry: entry[monitor], reverse=mode == "max")
+        by_value = sorted(entries, key=lambda entry: rank(entry, monitor, mode), reverse=True)
         entries = by_value[: train.average_epochs]
     return sorted(int(entry["epoch"]) for entry in entries[-train.average_epochs :])
 

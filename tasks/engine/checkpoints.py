@@ -3,7 +3,7 @@
 import math
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -151,12 +151,13 @@ def saving(folder: Path) -> Iterator[None]:
 
 def best_epoch(history: History, monitor: str, mode: str) -> int:
     """The first epoch, counted from one, whose monitored value no other beats; NaN beats none."""
+    return int(max(history, key=lambda entry: rank(entry, monitor, mode))["epoch"])
 
-    def value(entry: dict[str, float]) -> float:
-        value = entry[monitor] if mode == "max" else -entry[monitor]
-        return -math.inf if math.isnan(value) else value
 
-    return int(max(history, key=value)["epoch"])
+def rank(entry: Mapping[str, float], monitor: str, mode: str) -> float:
+    """What is larger the better an epoch's monitored value is; that of NaN is the smallest."""
+    value = entry[monitor] if mode == "max" else -entry[monitor]
+    return -math.inf if math.isnan(value) else value
 
 
 def in_float32(config: Any) -> Any:

@@ -63,11 +63,9 @@ def main(task_class: type[Task], arguments: Sequence[str] | None = None) -> NoRe
     except (ExportError, RunError) as error:
         _fail(str(error), code=1)
     except Stopped as stopped:
-        print(f"stopped {stopped}; the same command goes on from there", file=sys.stderr)
-        sys.exit(130)
+        _end(f"stopped {stopped}; the same command goes on from there", 130)
     except KeyboardInterrupt:
-        print("interrupted; a run goes on from its last saved state", file=sys.stderr)
-        sys.exit(130)
+        _end("interrupted; a run goes on from its last saved state", 130)
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output is gone
         sys.exit(1)
@@ -313,5 +311,10 @@ def _machine_refusal(error: BaseException) -> str | None:
 
 
 def _fail(message: str, code: int = 2) -> NoReturn:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    _end(f"error: {' '.join(message.split())}", code)
+
+
+def _end(message: str, code: int) -> NoReturn:
+    with suppress(OSError):  # ^C ends who reads it, too; the code says it as well
+        print(message, file=sys.stderr)
     sys.exit(code)

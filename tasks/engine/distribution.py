@@ -27,7 +27,7 @@ from tasks.engine.options import Train
 # Seconds for one sum between workers: one that hangs, but lives, is given up after it. What the
 # others do meanwhile, such as tracing a step or saving a state, has to take less.
 _LONGEST_WAIT = 1800.0
-_SLURM = ("STEP_NUM_TASKS", "STEP_NODELIST", "STEP_TASKS_PER_NODE", "PROCID")
+_SLURM = ("STEP_NUM_TASKS", "STEP_NODELIST", "STEP_TASKS_PER_NODE", "PROCID", "JOB_ID")
 _EXAMPLE = (
     """TF_CONFIG='{"cluster": {"worker": ["one:2222", "two:2222"]}, """
     """"task": {"type": "worker", "index": 0}}'"""
@@ -110,7 +110,9 @@ def distributed(batches: Callable[[Share], tf.data.Dataset], rows: int | None = 
     if strategy.num_replicas_in_sync == 1:
         return batches(replace(ALL, rows=rows))
     share = replace(share_of(strategy), rows=rows)
-    return strategy.distribute_datasets_from_function(lambda context: batches(share))
+    # Else workers ask each other before each step whether all of them have a batch.
+    endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+    return strategy.distribute_datasets_from_function(lambda context: batches(share).apply(endless))
 
 
 def wants_static_shapes(strategy: tf.distribute.Strategy) -> bool:
@@ -133,9 +135,9 @@ def require_agreement(strategy: tf.distribute.Strategy, place: Sequence[int]) ->
     """
     if not has_workers(strategy):
         return
-    own = np.array(place, np.float64)
-    each = tf.function(lambda: strategy.run(lambda: tf.constant(own)))
-    if (strategy.reduce("MEAN", each(), axis=None).numpy() != own).any():
+    # Of unequal numbers, one may be the mean; its square is not that of the squares.
+    own = np.array([*place, *(number**2 for number in place)], np.float64)
+    if (_reduced(strategy, "MEAN", own) != own).any():
         raise RunError(
             f"{worker_name(strategy)} would go on after batch {place[1]} of epoch {place[0] + 1}, "
             "and others elsewhere; --run.dir must be a folder that all workers see, at one time"
@@ -145,18 +147,33 @@ def require_agreement(strategy: tf.distribute.Strategy, place: Sequence[int]) ->
 def wait_for_all(strategy: tf.distribute.Strategy) -> None:
     """Returns when every worker has come here."""
     if has_workers(strategy):
-        arrive = tf.function(lambda: strategy.run(lambda: tf.ones([])))
-        strategy.reduce("SUM", arrive(), axis=None)
+        _reduced(strategy, "SUM", np.ones([]))
 
 
+def any_of(strategy: tf.distribute.Strategy, here: bool) -> bool:
+    """Whether something holds for any of the workers, which all must ask."""
+    if not has_workers(strategy):
+        return here
+    return bool(_reduced(strategy, "SUM", np.array(float(here))) > 0)
+
+
+def _reduced(strategy: tf.distribute.Strategy, how: str, value: np.ndarray) -> np.ndarray:
+    """The sum or mean of each replica's value, which is that of its worker."""
+    each = tf.function(lambda: strategy.run(lambda: tf.constant(value)))
+    return strategy.reduce(how, each(), axis=None).numpy()
+
+
+_PERHAPS_OWN = (
+    tf.errors.FailedPreconditionError,
+    tf.errors.InternalError,
+    tf.errors.UnknownError,
+)
 _LOST = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
     tf.errors.CancelledError,
     tf.errors.DeadlineExceededError,
-    tf.errors.FailedPreconditionError,
-    tf.errors.InternalError,
-    tf.errors.UnknownError,
+    *_PERHAPS_OWN,
 )
 
 
@@ -176,6 +193,10 @@ def missing_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
         tasks = re.findall(r"/job:(\w+)/(?:replica:\d+/)?task:(\d+)", error.message)
         mine = (strategy.cluster_resolver.task_type, str(strategy.cluster_resolver.task_id))
         names = [_name(*task) for task in dict.fromkeys(tasks) if task != mine]
+        # A failure of this worker's own, such as its GPU's or its disk's, may have the same type.
+        is_shared = re.search("collective|coordination", error.message, re.IGNORECASE)
+        if isinstance(error, _PERHAPS_OWN) and not (names or is_shared):
+            raise
         raise RunError(
             f"{_name(*mine)} can't go on: {' or '.join(names) or 'another worker'} is gone; "
             "start all workers again, and training goes on from its last saved state "
@@ -214,7 +235,14 @@ def _multi_worker(replicas: int | None) -> tf.distribute.Strategy:
         timeout_seconds=_LONGEST_WAIT,
     )
     with _cpus_a_worker(len(devices)), _said_if_late("waiting for the other workers to start"):
-        return tf.distribute.MultiWorkerMirroredStrategy(cluster, options)
+        try:
+            return tf.distribute.MultiWorkerMirroredStrategy(cluster, options)
+        except (tf.errors.OpError, RuntimeError) as error:
+            raise RunError(
+                f"--train.strategy multi_worker: the workers don't come together "
+                f"({one_line(error, 200)}); see that their addresses in TF_CONFIG can be reached, "
+                "that no other program has this one's port, and start all of them again"
+            ) from None
 
 
 @contextmanager
@@ -262,7 +290,7 @@ def _cluster() -> tf.distribute.cluster_resolver.ClusterResolver:
     return tf.distribute.cluster_resolver.TFConfigClusterResolver()
 
 
-def _translate_slurm(port: int = 8888) -> None:
+def _translate_slurm() -> None:
     """Says in TF_CONFIG what Slurm says of the tasks of a step, unless that is said already.
 
     TensorFlow's own resolver for Slurm takes hosts in another order than Slurm's ranks, and fails
@@ -275,13 +303,15 @@ def _translate_slurm(port: int = 8888) -> None:
         hosts = expand_hostlist(slurm["STEP_NODELIST"])
         tasks = expand_tasks_per_node(slurm["STEP_TASKS_PER_NODE"])
         rank = int(slurm["PROCID"])
+        # Jobs that share a machine have ports of their own; beyond are those that clients get.
+        port = 20_000 + int(slurm["JOB_ID"] or 0) % 12_000
+        addresses = [
+            f"{host}:{port + number}"
+            for host, count in zip(hosts, tasks, strict=True)
+            for number in range(count)
+        ]
     except (ValueError, AssertionError) as error:
         raise UsageError(f"Slurm's variables can't be understood: {error}") from None
-    addresses = [
-        f"{host}:{port + number}"
-        for host, count in zip(hosts, tasks, strict=True)
-        for number in range(count)
-    ]
     task = {"type": "worker", "index": rank}
     os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": addresses}, "task": task})
 

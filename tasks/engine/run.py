@@ -68,7 +68,14 @@ class Run:
 
     def baseline(self, name: str) -> "Run":
         """Where a model to compare with is trained."""
-        return Run(self.folder / "baselines" / name)
+        return self._within(Path("baselines", name))
+
+    def fold(self, number: int) -> "Run":
+        """Where a fold of a backtest, counted from one, is trained and tested."""
+        return self._within(Path("backtest", f"{number:02}"))
+
+    def _within(self, place: Path) -> "Run":
+        return Run(self.folder / place, self.origin and self.origin / place)
 
     def baselines(self) -> list[str]:
         """The names of the models to compare with that there are."""

@@ -9,6 +9,7 @@ known to be damaged; then the one before it serves.
 import json
 import sys
 import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
@@ -25,7 +26,10 @@ History = list[dict[str, float]]
 Metrics = Sequence[keras.metrics.Metric]
 
 # What NumPy and zipfile raise of files that are cut off, or have bits of theirs flipped.
-DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile)
+DAMAGED = (
+    *(OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 KEPT = 3  # states, the older ones in case that the newest is damaged
 _ABOUT = "about"  # the member of the file that is JSON
 
@@ -61,10 +65,13 @@ def variables_of(model: keras.Model, metrics: Metrics = ()) -> list[keras.Variab
     """
     known = {id(variable) for variable in model.metrics_variables}
     variables = [variable for variable in model.variables if id(variable) not in known]
-    variables += model.optimizer.variables
-    for metric in (model._loss_tracker, *metrics):
-        variables += metric.variables
+    variables += [*model.optimizer.variables, *_counting(model, metrics)]
     return list({id(variable): variable for variable in variables}.values())
+
+
+def _counting(model: keras.Model, metrics: Metrics) -> list[keras.Variable]:
+    """The variables of the loss so far, and of metrics."""
+    return [variable for one in (model._loss_tracker, *metrics) for variable in one.variables]
 
 
 class States:
@@ -121,15 +128,11 @@ class States:
         Raises:
             OSError: this state, or the one before it, could not be written.
         """
-        # Copied, as the variables go on; the state before is written by now, or is waited for.
-        variables = variables_of(model, self._metrics)
-        values = [np.array(variable.numpy()) for variable in variables]
+        # The state before is written by now, or is waited for.
+        state = self._taken(progress, model)
         self.settle()
-        weights = {id(weight) for weight in model.trainable_variables}
-        pairs = zip(variables, values, strict=True)
-        if not _all_finite(value for of, value in pairs if id(of) in weights):
+        if state is None:
             return
-        state = State(progress, values)
         if self._holds:
             self.latest = state
         if not self._writes:
@@ -138,20 +141,38 @@ class States:
         if wait:
             self.settle()
 
-    def restore(self, state: State, model: keras.Model) -> None:
+    def hold(self, progress: Progress, model: keras.Model) -> None:
+        """Takes a model's state, its optimizer built, as `latest` alone."""
+        self.latest = self._taken(progress, model)
+
+    def restore(self, state: State, model: keras.Model, metrics: bool = True) -> None:
         """Gives a model, compiled and its optimizer built as it was, and the metrics the state's
         values.
 
+        Args:
+            metrics: whether those, and the loss so far, too.
         Raises:
             ValueError: the model is another one.
         """
         variables = variables_of(model, self._metrics)
         if len(variables) != len(state.values):
             raise ValueError(f"{len(state.values)} variables instead of {len(variables)}")
+        left_out = [] if metrics else _counting(model, self._metrics)
+        kept = {id(variable) for variable in left_out}
         for variable, value in zip(variables, state.values, strict=True):
-            variable.assign(value)
+            if id(variable) not in kept:
+                variable.assign(value)
         if self._holds:
             self.latest = state
+
+    def _taken(self, progress: Progress, model: keras.Model) -> State | None:
+        """The state of a model, copied, as its variables go on; None of weights not finite."""
+        variables = variables_of(model, self._metrics)
+        values = [np.array(variable.numpy()) for variable in variables]
+        weights = {id(weight) for weight in model.trainable_variables}
+        pairs = zip(variables, values, strict=True)
+        finite = _all_finite(value for of, value in pairs if id(of) in weights)
+        return State(progress, values) if finite else None
 
     def settle(self) -> None:
         """Returns when nothing is being written.
@@ -193,6 +214,9 @@ def _all_finite(values: Iterable[np.ndarray]) -> bool:
 def _read(path: Path) -> State:
     """Reads a state whole, and with it the checksums of its parts."""
     with np.load(path) as file:
+        # NumPy reads as much as a part's header says, and a checksum counts at a part's end only.
+        if damaged := file.zip.testzip():
+            raise zipfile.BadZipFile(f"{damaged} is not what was written")
         about = json.loads(file[_ABOUT].tobytes())
         values = [file[name] for name in sorted(set(file.files) - {_ABOUT})]
     return State(Progress(**about), values)

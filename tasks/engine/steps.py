@@ -143,9 +143,9 @@ class Steps(keras.callbacks.Callback):
         model: compiled, with `take_steps`.
         done: batches of the first epoch that were trained on before.
         bad_batches: a folder for batches whose loss is not a finite number.
-        roll_back: given the epoch, undoes such a batch and all since some moment, to go on; returns
-            whether that was within this epoch. None to end the training, whose model is then
-            spoilt.
+        roll_back: given the epoch, and whether its metrics are to stay as they are, undoes such a
+            batch and all since some moment, to go on; returns whether that was within this epoch.
+            None to end the training, whose model is then spoilt.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class Steps(keras.callbacks.Callback):
         model: keras.Model,
         done: int = 0,
         bad_batches: Path | None = None,
-        roll_back: Callable[[int], bool] | None = None,
+        roll_back: Callable[[int, bool], bool] | None = None,
     ) -> None:
         super().__init__()
         self.set_model(model)
@@ -187,9 +187,10 @@ class Steps(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self._epoch = epoch
 
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        # The loss is of the weights before a step; no other step shows what the last one did.
-        if not is_finite(self.model):
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        # The loss is of the weights before a step; no other step shows what the last one did. Now,
+        # as they are validated next.
+        if batch + 1 == self.params["steps"] and not is_finite(self.model):
             self._not_finite("the weights are not finite", None)
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
@@ -209,7 +210,7 @@ class Steps(keras.callbacks.Callback):
         # The mean since the epoch began, over all replicas: all workers see the same number.
         if not np.isfinite(float(logs["loss"])):
             self._not_finite(NOT_FINITE, batch)
-            return self._logs
+            return self._logs or self.model.get_metrics_result()
         self._bad_ones, self._logs = 0, logs
         return logs
 
@@ -252,7 +253,7 @@ class Steps(keras.callbacks.Callback):
                 "--train.warmup may help, or, if it is the data's fault, --train.on_nan rollback"
             )
         print(f"warning: {message}; back to the last saved weights", file=sys.stderr, flush=True)
-        is_within = self._roll_back(self._epoch)
+        is_within = self._roll_back(self._epoch, batch is None)
         if not is_within and batch is not None and self._batch + 1 == self.params["steps"]:
             raise RunError(
                 f"{message}; nothing is left of this epoch, as it was not saved within; save more "

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,7 @@ from tasks.engine.averaging import EpochWeights, averaged_epochs, take_average
 from tasks.engine.ballot import Ballot
 from tasks.engine.checkpoints import Checkpoints, best_epoch, is_older, restore
 from tasks.engine.distribution import (
+    any_of,
     distributed,
     is_chief,
     require_agreement,
@@ -125,6 +126,9 @@ def fit(
         if state and (done > phase.start or batch):
             restore(model, state, states, run)
             _reset_metrics(model, objective)
+        elif rolls_back and phase.start:  # the states so far are of another optimizer
+            model.optimizer.build(model.trainable_variables)
+            states.hold(Progress(first, 0, history), model)
         if first == phase.end:
             if train.ema is not None:  # which is how a `fit` ends
                 model.optimizer.finalize_variable_values(model.trainable_variables)
@@ -184,7 +188,7 @@ def fit(
                 )
         finally:
             states.close()
-        if ballot.asked_to_stop:  # too late for a step to find it
+        if any_of(strategy, ballot.asked_to_stop):  # too late for a step to find it
             raise Stopped(f"after epoch {len(history)}")
     return _finished(model, objective, splits, preprocessor, train, run, history)
 
@@ -196,18 +200,24 @@ def _reset_metrics(model: keras.Model, objective: Objective) -> None:
         metric.reset_state()
 
 
-def _roll_back(model: keras.Model, objective: Objective, states: States, epoch: int) -> bool:
+def _roll_back(
+    model: keras.Model, objective: Objective, states: States, epoch: int, counted: bool = False
+) -> bool:
     """Gives a model the weights, and its optimizer the state, that were last saved; returns whether
-    that was within this epoch, counted from 0."""
+    that was within this epoch, counted from 0.
+
+    Args:
+        counted: whether the metrics stay as they are: those of a whole epoch.
+    """
     state = states.latest
     if state is None:
         raise RunError(
             f"{NOT_FINITE} before any state was saved to go back to; give a lower "
             "--train.learning_rate, or save earlier: --train.checkpoint_steps 100"
         )
-    states.restore(state, model)
+    states.restore(state, model, metrics=not counted)
     is_within = state.progress.epoch == epoch and state.progress.batch > 0
-    if not is_within:  # the metrics are those of another epoch
+    if not (is_within or counted):  # the metrics are those of another epoch
         _reset_metrics(model, objective)
     return is_within
 
@@ -220,8 +230,10 @@ def stopping_at_signals(ballot: Ballot) -> Iterator[None]:
     def stop(number: int, frame: Any) -> None:
         if ballot.asked_to_stop:
             raise KeyboardInterrupt
-        print("stopping: saving the training's state", file=sys.stderr, flush=True)
         ballot.ask_to_stop()
+        # ^C reaches those who read what is said, too, and it comes in the middle of anything.
+        with suppress(OSError, RuntimeError):
+            print("stopping: saving the training's state", file=sys.stderr, flush=True)
 
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -466,11 +478,8 @@ def balanced_class_weights(records: AnyRecords, preprocessor: Preprocessor) -> n
 
 
 class EpochSeeds(keras.callbacks.Callback):
-    """Makes dropout a function of the model's seeds and the epoch.
-
-    Keras does not save how far its seed generators have come, so a resumed run would repeat the
-    random numbers of the first epoch.
-    """
+    """Makes dropout of each epoch a function of the model's seeds and the epoch, whatever happened
+    before: the generators, which draw once a step, are set to where they would be."""
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         for variable in self.model.variables:

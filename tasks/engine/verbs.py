@@ -5,7 +5,7 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -86,8 +86,7 @@ def train(task: Task, config: Config) -> None:
     folds = source.folds(splits)
     with missing_workers(strategy):
         part = _train_part(task, config, run, splits, strategy, resuming)
-        if folds and not is_chief(strategy):
-            _backtest(task, config, run, folds, strategy)
+        backtest = _backtest(task, config, run, folds, strategy) if folds else None
     if not is_chief(strategy):
         return
     metrics = {
@@ -97,15 +96,12 @@ def train(task: Task, config: Config) -> None:
         "data": part.facts,
         "environment": environment(precision, strategy),
     }
+    if backtest:
+        metrics["backtest"] = backtest
     judged = {"validation": splits.validation, "test": splits.test}
-    report = _judge(task, run, part, judged, metrics, config, run.history())
+    _judge(task, run, part, judged, metrics, config, run.history())
     if config.export.dir:
         _export(task, run, config, Path(config.export.dir))
-    if folds:
-        with missing_workers(strategy):
-            metrics["backtest"] = _backtest(task, config, run, folds, strategy)
-        run.write_metrics(metrics)
-        report()
 
 
 @dataclass(frozen=True)
@@ -210,7 +206,7 @@ def _backtest(
     """Trains and tests anew on each fold, in a run folder of its own; a finished fold is kept."""
     tested = []
     for number, splits in enumerate(folds, 1):
-        own = Run(run.folder / "backtest" / f"{number:02}")
+        own = run.fold(number)
         metrics = own.metrics()
         if not metrics:
             _say("fold", f"{number} of {len(folds)}: {_describe(splits)}")
@@ -236,9 +232,8 @@ def _judge(
     metrics: dict[str, Any],
     config: Config,
     history: list[dict],
-) -> Callable[[], None]:
-    """Evaluates the best model on validation and test data, and writes what it found; returns what
-    writes the report anew, when there is more in the metrics."""
+) -> None:
+    """Evaluates the best model on validation and test data, and writes what it found."""
     model, preprocessor = trained.model, trained.preprocessor
     assessment = trained.objective.assessment
     judged: Evaluation | None = None
@@ -274,13 +269,9 @@ def _judge(
             assessment.summaries(*part, step=len(history))
         _write_vectors(logs, model, preprocessor, judged)
 
-    def report() -> None:
-        title = assessment.mistakes_title
-        write_report(run, metrics, history, pictures, mistakes, config.plain, title)
-        _say("report", str(run.folder / "report.md"))
-
-    report()
-    return report
+    title = assessment.mistakes_title
+    write_report(run, metrics, history, pictures, mistakes, config.plain, title)
+    _say("report", str(run.folder / "report.md"))
 
 
 def _write_vectors(

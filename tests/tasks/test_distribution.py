@@ -70,7 +70,8 @@ def test_two_workers_of_two_replicas_train_as_one_process_even_when_stopped(tmp_
             assert mine[name] == pytest.approx(theirs[name], rel=1e-5)
 
 
-def test_when_a_worker_dies_the_other_ends_and_says_so(tmp_path):
+@pytest.mark.parametrize("dead", [0, 1])
+def test_when_a_worker_dies_the_other_ends_and_says_so(tmp_path, dead):
     folder = texts(tmp_path)
     process = launched(folder, "--train.epochs", "1000")
     wait_for_a_state(process, folder / "run")
@@ -79,13 +80,13 @@ def test_when_a_worker_dies_the_other_ends_and_says_so(tmp_path):
         for child in psutil.Process(process.pid).children()
         if "tasks.text_classification" in child.cmdline()
     ]
-    second = next(child for child in children if '"index": 1' in child.environ()["TF_CONFIG"])
-    second.kill()
+    own = f'"index": {dead}'
+    next(child for child in children if own in child.environ()["TF_CONFIG"]).kill()
     start = time.monotonic()
     _, said = process.communicate(timeout=300)
     assert time.monotonic() - start < 60
     assert process.returncode == 128 + signal.SIGKILL
-    assert "worker 0 can't go on: worker 1 is gone; start all workers again" in said
+    assert f"worker {1 - dead} can't go on: worker {dead} is gone; start all workers again" in said
     assert "Traceback" not in said
 
 

@@ -7,6 +7,7 @@ from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -308,6 +309,29 @@ def test_a_pretrained_net_is_frozen_and_then_is_not_and_a_killed_run_goes_on(
     assert histories[0][0]["learning_rate"] == pytest.approx(1e-3)  # the head's
 
 
+@pytest.mark.usefixtures("only_training")
+def test_an_unfrozen_net_goes_back_from_a_loss_that_is_no_number(
+    tmp_path, pretrained, monkeypatch, capsys
+):
+    class Poison(keras.callbacks.Callback):
+        done = False
+
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1 and not self.done:
+                self.done = True
+                first = self.model.backbone.trainable_variables[0]
+                first.assign(np.full(first.shape, np.nan))
+
+    monkeypatch.setattr(ImageClassification, "callbacks", lambda *_: [Poison()])
+    data = write_photos(tmp_path / "photos", 40)
+    options = ["--data.train", data, "--model.preset", pretrained, *FINE_TUNING]
+    options += ["--train.on_nan", "rollback", "--run.dir", tmp_path / "run"]
+    assert run("train", *options) == 0
+    assert capsys.readouterr().err.count("back to the last saved weights") == 1
+    history = json.loads((tmp_path / "run" / "checkpoints/history.json").read_text())
+    assert len(history) == 3 and np.isfinite([epoch["loss"] for epoch in history]).all()
+
+
 def test_a_pretrained_net_answers_in_the_served_model(tmp_path, pretrained, capsys):
     data = write_photos(tmp_path / "photos", 40)
     options = ["--data.train", data, "--model.preset", pretrained, *FINE_TUNING]
@@ -381,13 +405,18 @@ def broken_folder(tmp_path: Path, contents: bytes, name: str = "broken.jpg") -> 
         (in_bytes(picture("down", 1), "TIFF"), "TIFF"),
     ],
 )
-def test_a_bad_picture_is_named_or_skipped(tmp_path, capsys, contents, what):
+def test_a_bad_picture_is_named(tmp_path, capsys, contents, what):
     data = broken_folder(tmp_path, contents)
     options = ["--data.train", data, *SMALL, "--train.epochs", 1, "--run.dir", tmp_path / "run"]
     assert run("train", *options) == 2
     error = capsys.readouterr().err
     assert "broken.jpg" in error and what in error and error.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_bad_pictures_are_skipped_and_counted_when_asked(tmp_path):
+    data = broken_folder(tmp_path, b"not a picture")
+    options = ["--data.train", data, *SMALL, "--train.epochs", 1, "--run.dir", tmp_path / "run"]
     assert run("train", *options, "--data.on_bad_row", "skip") == 0
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["train"]["skipped"] == 1

@@ -197,7 +197,7 @@ class TestLossesThatAreNoNumbers:
             )
         )
 
-        def roll_back(epoch):
+        def roll_back(epoch, counted):
             backs.append(epoch)
             everything = (*model.variables, *model.metrics_variables)
             for variable, value in zip(everything, well[-1], strict=True):
@@ -214,14 +214,14 @@ class TestLossesThatAreNoNumbers:
 
     def test_but_not_for_ever(self):
         model, data = self.model()
-        steps = Steps(model, roll_back=lambda epoch: True)
+        steps = Steps(model, roll_back=lambda epoch, counted: True)
         model.layers[0].kernel.assign(np.full((4, 2), np.nan))
         with pytest.raises(RunError, match="not a finite number"):
             model.fit(data, steps_per_epoch=5, verbose=0, callbacks=[steps])
 
     def test_nor_from_an_epoch_of_which_nothing_is_left(self):
         model, data = self.model(bad=4)
-        steps = Steps(model, roll_back=lambda epoch: False)
+        steps = Steps(model, roll_back=lambda epoch, counted: False)
         with pytest.raises(RunError, match="nothing is left of this epoch"):
             model.fit(data, steps_per_epoch=5, verbose=0, callbacks=[steps])
 
