@@ -23,19 +23,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Serves until it is told to end, and exits with the command's code."""
     try:
         options = parse(sys.argv[1:] if arguments is None else arguments)
-        number = _serve(options)
+        _serve(options)
     except UsageError as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:  # before the server takes care of signals
         sys.exit(130)
-    # TensorFlow's threads are not ours to end, and may be in the middle of something.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(130 if number == signal.SIGINT else 0)
 
 
-def _serve(options: Options) -> int:
+def _serve(options: Options) -> NoReturn:
     logging.basicConfig(format="%(asctime)s %(levelname).1s %(message)s", level=logging.INFO)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     with quiet_imports():
@@ -44,7 +40,17 @@ def _serve(options: Options) -> int:
         from tasks.serving.server import serve
     # What is there now stays: the collections that follow each swap need not look at it.
     gc.freeze()
-    return uvloop.run(serve(options))
+
+    async def serve_and_end() -> NoReturn:
+        number = await serve(options)
+        # Threads may be in the middle of something that takes longer than a request may: the loop's
+        # own end would wait for them, and TensorFlow's are not ours to end.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(130 if number == signal.SIGINT else 0)
+
+    uvloop.run(serve_and_end())
+    raise AssertionError("it ends the process")
 
 
 if __name__ == "__main__":

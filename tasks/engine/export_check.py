@@ -33,11 +33,11 @@ CHECKS = ("file", "ops", "XLA", "Python", "assets", "loading", "signatures", "wa
 # What REST reads and writes as JSON: it answers anything else with an error.
 _REST_TYPES = {tf.string, tf.bool, tf.float32, tf.float64}
 _REST_TYPES |= {tf.int8, tf.int16, tf.int32, tf.int64}
-_REST_TYPES |= {tf.uint8, tf.uint16, tf.uint32, tf.uint64}
+_REST_TYPES |= {tf.uint8, tf.uint32, tf.uint64}
 # What gRPC carries beyond. Half-precision outputs count as a problem all the same: few clients read
 # them, and the mend is a cast.
-_GRPC_TYPES = {"input": {tf.half, tf.bfloat16, tf.complex64, tf.complex128}}
-_GRPC_TYPES["output"] = {tf.complex64, tf.complex128}
+_GRPC_TYPES = {"input": {tf.uint16, tf.half, tf.bfloat16, tf.complex64, tf.complex128}}
+_GRPC_TYPES["output"] = {tf.uint16, tf.complex64, tf.complex128}
 
 _PYTHON_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 # Ops that open the file which an input names: op -> the input's place.

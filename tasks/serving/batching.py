@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -44,11 +44,17 @@ class _Batch:
 
 @dataclass(frozen=True)
 class _Signature:
-    """What can be run together: the same tensors of the same model."""
+    """What can be run together: the same tensors of the same model, whose rows are alike."""
 
     model: Model
     feeds: tuple[str, ...]
     fetches: tuple[str, ...]
+    rows: tuple[tuple[np.dtype, object], ...]
+    """Of each tensor, its type, and its dimensions but the first; with padding, how many."""
+
+    def is_beside(self, other: "_Signature") -> bool:
+        """Whether the two differ in what rows are like alone."""
+        return replace(self, rows=()) == replace(other, rows=())
 
 
 class Batcher:
@@ -81,7 +87,9 @@ class Batcher:
             raise invalid_argument(
                 f"Task size {rows} is larger than maximum input batch size {limit}"
             )
-        signature = _Signature(model, tuple(feeds), tuple(fetches))
+        pads = self._parameters.pad_variable_length_inputs
+        alike = [(a.dtype, a.ndim if pads else a.shape[1:]) for a in feeds.values()]
+        signature = _Signature(model, tuple(feeds), tuple(fetches), tuple(alike))
         step = self._parameters.largest
         parts = [
             {name: array[start : start + step] for name, array in feeds.items()}
@@ -106,7 +114,10 @@ class Batcher:
         tasks = [_Task(part, _rows(part), loop.create_future(), deadline) for part in parts]
         with self._changed:
             queue = self._queues.get(signature) or deque()
-            room = self._parameters.max_enqueued_batches - len(queue)
+            waiting = sum(
+                len(other) for of, other in self._queues.items() if of.is_beside(signature)
+            )
+            room = self._parameters.max_enqueued_batches - waiting
             open_rows = queue[-1].rows if queue else self._parameters.largest
             opened = 0
             for task in tasks:
@@ -210,13 +221,6 @@ def _merge(tasks: list[Arrays], parameters: Batching) -> tuple[Arrays, int]:
         arrays = [feeds[name] for feeds in tasks]
         if parameters.pad_variable_length_inputs:
             arrays = _padded(arrays)
-        elif len({array.shape[1:] for array in arrays}) > 1:
-            raise ServingError(
-                Code.FAILED_PRECONDITION,
-                f"Tensors with name '{name}' from different tasks have different shapes and "
-                "padding is turned off.Set pad_variable_length_inputs to true, or ensure that all "
-                "tensors with the same namehave equal dimensions starting with the first dim.",
-            )
         if size > rows:
             # A row that was sent is one that the model can take, whatever it demands of rows.
             row = next((array[:1] for array in arrays if len(array)), None)
@@ -233,8 +237,6 @@ def _padded(arrays: list[np.ndarray]) -> list[np.ndarray]:
     As in the stock server, an array is filled up with its own first element. Of token ids that is a
     token, not padding: a model that takes strings has no need of this.
     """
-    if len({array.ndim for array in arrays}) > 1:
-        raise invalid_argument("Tensors of one batch have different ranks")
     shape = np.max([array.shape[1:] for array in arrays], axis=0)
     padded = []
     for array in arrays:

@@ -95,7 +95,9 @@ class _Health(health_pb2_grpc.HealthServicer):
         self._ended = False
 
     def set(self, status: int) -> None:
-        """Tells whoever watches."""
+        """Tells whoever watches, unless the end has begun."""
+        if self._ended and status != _NOT_SERVING:
+            return
         self._status = status
         self._changed.set()
         self._changed = asyncio.Event()

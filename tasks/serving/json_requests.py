@@ -61,7 +61,8 @@ def _told(body: bytes, read: Callable[[], _T]) -> _T:
     try:
         return read()
     except ServingError:
-        _check_overflow(body)
+        if len(body) <= rapidjson.LONG:
+            _check_overflow(body)
         raise
     except OverflowError:
         rapidjson.parse_exactly(body)

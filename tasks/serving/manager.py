@@ -233,8 +233,11 @@ class Manager:
             for model in models.config:
                 if model.name in new:
                     # Told to a client, who need not know where folders really are.
-                    _check_folder(model.name, folders[model.name], model.base_path)
-                    if not _by_policy(model, versions_in(folders[model.name])):
+                    folder = folders[model.name]
+                    _check_folder(model.name, folder, model.base_path)
+                    with _read(model.name, model.base_path):
+                        found = versions_in(folder)
+                    if not _by_policy(model, found):
                         raise ServingError(
                             Code.NOT_FOUND,
                             f"No versions of servable {model.name} in {model.base_path} that its "
@@ -531,17 +534,31 @@ class Manager:
 
 def _check_folder(name: str, folder: Path, shown: str) -> None:
     """Refuses what can't be the folder of a model."""
-    if not folder.is_dir():
+    with _read(name, shown):
+        is_folder, is_version = folder.is_dir(), (folder / "saved_model.pb").exists()
+    if not is_folder:
         raise ServingError(
             Code.NOT_FOUND,
             f"Could not find base path {shown} for servable {name}; put the model there, or "
             "correct --model_base_path or the config's base_path",
         )
-    if (folder / "saved_model.pb").exists():
+    if is_version:
         raise ServingError(
             Code.INVALID_ARGUMENT,
             f"Base path {shown} of {name} is a version; give the folder that holds it",
         )
+
+
+@contextmanager
+def _read(name: str, shown: str) -> Iterator[None]:
+    """Says of a model's folder that it can't be looked at, where that is so."""
+    try:
+        yield
+    except OSError as error:
+        raise ServingError(
+            Code.FAILED_PRECONDITION,
+            f"Base path {shown} of {name} can't be read: {error.strerror}",
+        ) from None
 
 
 def versions_in(folder: Path) -> dict[int, Path]:

@@ -119,10 +119,9 @@ class Options:
     """On SIGTERM, seconds that requests under way may still take. Not the stock server's."""
 
     def __post_init__(self) -> None:
-        if bool(self.model_base_path) == bool(self.model_config_file):
-            what = "both" if self.model_base_path else "neither"
+        if not (self.model_base_path or self.model_config_file):
             raise UsageError(
-                f"{what} of --model_base_path and --model_config_file; give one, such as "
+                "neither of --model_base_path and --model_config_file; give one, such as "
                 "--model_name reviews --model_base_path saved_models/reviews"
             )
         if self.port == 0:

@@ -20,6 +20,10 @@ from typing import Any
 
 from tasks.serving.errors import ServingError, invalid_argument
 
+# Bytes of a body up to which one that Python's fast reader does not take is read a token at a time,
+# for the very message of the stock server: that is some microseconds a token.
+LONG = 2**20
+
 
 class RepeatedKeys(dict[str, Any]):
     """An object with a repeated key: reads as its first values; `members` has every pair."""
@@ -38,10 +42,15 @@ def parse(body: bytes) -> Any:
     text = body[_start(body) :].decode("utf-8", "surrogateescape")
     try:
         value, _ = _DECODER.raw_decode(text)
+    except json.JSONDecodeError as error:
+        if len(body) > LONG:
+            read = len(text[: error.pos].encode("utf-8", "surrogateescape"))
+            raise _parse_error("Invalid value.", _start(body) + read) from None
+        return parse_exactly(body)
     except (ValueError, RecursionError):
         return parse_exactly(body)
     # Python ends a number that is not in an object where it stops to be one.
-    return value if isinstance(value, dict) else parse_exactly(body)
+    return value if isinstance(value, dict) or len(body) > LONG else parse_exactly(body)
 
 
 def parse_exactly(body: bytes) -> Any:
@@ -106,14 +115,39 @@ def to_text(value: Any) -> str:
     """A parsed value as messages quote it.
 
     A number on its own has a float's precision if it fits one. Inside an array or object it has the
-    writer's, and NaN or an infinity cuts the text off, as that writer cannot print them.
+    writer's, and NaN or an infinity cuts the text off, as that writer cannot print them. Of a text
+    of more than 65,536 characters, the beginning: indented, it can be a thousand times the body.
     """
     if type(value) in (int, float) and not is_integer(value):
         value = float(value)
         return decimal(value, single=abs(value) <= 3.4028234e38)
-    parts: list[str] = []
-    _write(value, parts, "\n")
+    parts = _Quoted()
+    try:
+        _write(value, parts, "\n")
+    except _Full:
+        return "".join(parts) + "..."
     return "".join(parts)
+
+
+class _Full(Exception):
+    """There is no room for more."""
+
+
+class _Quoted(list[str]):
+    """The parts of a text, as long as there is room for them."""
+
+    room = 65_536  # characters
+
+    def append(self, part: str) -> None:
+        """Adds a part, or as much of it as there is room for.
+
+        Raises:
+            _Full: that was not all of it.
+        """
+        super().append(part[: self.room])
+        self.room -= len(part)
+        if self.room < 0:
+            raise _Full
 
 
 def quote(text: str) -> str:
@@ -364,7 +398,7 @@ def _check_exponent(whole: bytes, fraction: bytes, digits: bytes, start: int) ->
         raise _parse_error("Number too big to be stored in double.", start)
 
 
-def _write(value: Any, parts: list[str], line: str) -> bool:
+def _write(value: Any, parts: _Quoted, line: str) -> bool:
     """Appends a value, four blanks a level; False when it had to stop at a NaN or an infinity."""
     inner = line + "    "
     if isinstance(value, dict):
@@ -383,7 +417,7 @@ def _write(value: Any, parts: list[str], line: str) -> bool:
                 return False
         parts.append(f"{line}]" if value else "]")
     elif isinstance(value, str):
-        parts.append(quote(value))
+        parts.append(quote(value[: parts.room + 1]))
     elif value is None or isinstance(value, bool):
         parts.append({None: "null", True: "true", False: "false"}[value])
     elif is_integer(value):

@@ -142,7 +142,7 @@ class RestApi:
             self._count(name, failure.code.name)
         too_long = isinstance(failure, _TooLong)
         response = _error(failure.message, 413 if too_long else http_status(failure.code))
-        if failure.code is Code.DEADLINE_EXCEEDED:  # who sends a byte a minute would go on
+        if too_long or failure.code is Code.DEADLINE_EXCEEDED:  # who sends for ever would go on
             response.headers["Connection"] = "close"
         return response
 

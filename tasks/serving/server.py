@@ -80,6 +80,7 @@ async def serve(
             if options.model_config_file and options.model_config_file_poll_wait_seconds:
                 _reread(options, manager, models)
             _tell_ready(options, listening)
+            _keep_health(manager, listening)
             when_ready()
             await ended
     finally:
@@ -90,6 +91,16 @@ async def serve(
     if not loading.done() or loading.exception():
         _log.info("ended before the models were loaded")
     return ended.result()
+
+
+def _keep_health(manager: Manager, listening: "_Listening") -> None:
+    """Has gRPC's health service say what /readyz does."""
+    loop = asyncio.get_running_loop()
+
+    def tell() -> None:
+        loop.call_soon_threadsafe(listening.grpc.set_ready, manager.ready())
+
+    manager.every(1.0, tell, "health")
 
 
 def _tell_ready(options: Options, listening: "_Listening") -> None:
@@ -115,6 +126,9 @@ class _Listening:
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                # Longer than proxies and pools of connections keep theirs: who closes first must
+                # be who sends.
+                timeout_keep_alive=75,
                 timeout_graceful_shutdown=max(1, round(options.drain_seconds)),
             )
         )

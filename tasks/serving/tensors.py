@@ -25,7 +25,10 @@ _FIELDS: dict[tf.DType, tuple[str, type]] = {
 }
 _FIELDS |= dict.fromkeys([tf.int32, tf.int16, tf.int8, tf.uint16, tf.uint8], ("int_val", np.int32))
 
+_FIELD_NAMES = {dtype.as_datatype_enum: field for dtype, (field, _) in _FIELDS.items()}
+
 _MOST_BYTES = 2**31 - 1
+_MOST_DIMS = 254  # that TensorFlow can have
 
 # A proto of a few bytes may claim a shape of many: one value stands for all. This much is believed;
 # the stock server believes it all, and can be killed with it.
@@ -41,6 +44,8 @@ def to_array(proto: tensor_pb2.TensorProto) -> np.ndarray:
     Raises:
         ValueError: the proto contradicts itself: values that don't fill the shape, no such type.
     """
+    if len(proto.tensor_shape.dim) > _MOST_DIMS:
+        raise ValueError("too many dimensions")
     shape = [dim.size for dim in proto.tensor_shape.dim]
     try:
         dtype = tf.as_dtype(proto.dtype)
@@ -79,8 +84,12 @@ def to_array(proto: tensor_pb2.TensorProto) -> np.ndarray:
 
 
 def values_in(proto: tensor_pb2.TensorProto) -> int:
-    """How many values `to_array` has to look at, if the proto's shape is right."""
-    return max(math.prod(dim.size for dim in proto.tensor_shape.dim), len(proto.string_val))
+    """How many values `to_array` has to look at."""
+    dims = proto.tensor_shape.dim
+    if len(dims) > _MOST_DIMS:
+        return 0  # which is seen first
+    given = len(getattr(proto, _FIELD_NAMES.get(proto.dtype, "string_val")))
+    return max(math.prod(dim.size for dim in dims), given)
 
 
 def _filled(values: np.ndarray, count: int, shape: list[int]) -> np.ndarray:

@@ -651,7 +651,9 @@ def tensors(draw: Any) -> tensor_pb2.TensorProto:
     if draw(st.integers(0, 15)) == 0:
         proto.tensor_shape.unknown_rank = True
     if draw(st.integers(0, 15)) == 0:
-        proto.tensor_shape.dim.extend(proto.tensor_shape.dim.add(size=1) for _ in range(300))
+        count, size = draw(st.sampled_from([(300, 1), (5000, 2**62)]))
+        for _ in range(count):
+            proto.tensor_shape.dim.add(size=size)
     proto.version_number = draw(st.sampled_from([0, 0, 1, -1]))
     return proto
 

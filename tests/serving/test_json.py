@@ -445,6 +445,29 @@ def test_what_is_nested_too_deep(depth):
         assert code == Code.INVALID_ARGUMENT and ("too deep" in message or "64" in message)
 
 
+def test_a_body_is_quoted_as_far_as_there_is_room():
+    values = "[" * 900 + "0," * 100_000 + "0" + "]" * 900
+    code, message = refused(f'{{"signature_name": 1, "x": {values}}}', x="INT32")
+    assert code == Code.INVALID_ARGUMENT and len(message) < 70_000
+    assert message.startswith('JSON Value: {\n    "signature_name": 1,\n    "x": [\n        [')
+    assert message.endswith(
+        "... not formatted correctly. 'signature_name' key must be a string value."
+    )
+    code, message = refused(json.dumps({"signature_name": ["\n" * 100_000]}), x="INT32")
+    assert len(message) < 70_000 and "... not formatted" in message
+
+
+@pytest.mark.parametrize(("end", "at"), [("nan]}", 0), ("1,]}", 2), ("1", 1)])
+def test_a_long_body_that_is_no_json_is_refused_where_it_ceases_to_be(end, at):
+    body = '{"instances": ["ä", ' + "1, " * 400_000
+    code, message = refused(body + end, x="INT32")
+    offset = len(body.encode()) + at
+    assert code == Code.INVALID_ARGUMENT
+    assert message == f"JSON Parse error: Invalid value. at offset: {offset}"
+    code, message = refused(f"[{'1, ' * 400_000}1]", x="INT32")
+    assert "Is not object" in message
+
+
 # Answers ------------------------------------------------------------------------------------------
 
 

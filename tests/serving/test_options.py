@@ -108,6 +108,12 @@ class TestFlags:
         told = mistake(*MODEL, flag)
         assert told.startswith(f"{flag.split('=')[0]} can't be had here; {instead}")
 
+    def test_a_file_of_models_goes_before_a_model_as_the_stock_image_gives_both(self, tmp_path):
+        file = tmp_path / "models.config"
+        file.write_text('model_config_list { config { name: "other" base_path: "/there" } }')
+        models = read_models(parse([*MODEL, f"--model_config_file={file}"]))
+        assert [model.name for model in models.config] == ["other"]
+
     def test_a_refused_flag_may_say_what_holds_anyway(self):
         assert parse([*MODEL, "--prefer_tflite_model=false"]) == parse(MODEL)
 
@@ -115,7 +121,6 @@ class TestFlags:
         ("given", "part"),
         [
             ([], "neither of --model_base_path and --model_config_file"),
-            ([*MODEL, "--model_config_file=x"], "both of --model_base_path and"),
             ([*MODEL, "--port=0"], "--port 0: gRPC can't be switched off here; give it a port"),
             ([*MODEL, "--port=-1"], "--port -1: must be from 1 to 65535"),
             ([*MODEL, "--rest_api_port=65536"], "--rest_api_port 65536: must be from 0"),
@@ -317,6 +322,10 @@ class TestStart:
     def test_a_missing_folder_is_told(self, tmp_path):
         told = refusal(model_name="m", model_base_path=str(tmp_path / "none"))
         assert f"Could not find base path {tmp_path}/none for servable m" in told
+
+    def test_a_folder_that_can_not_be_looked_at_is_told(self, tmp_path):
+        told = refusal(model_name="m", model_base_path=str(tmp_path / ("long" * 100)))
+        assert told.endswith("of m can't be read: File name too long")
 
     def test_a_version_given_for_a_model_is_told(self, tmp_path):
         folder = tiny.publish(tmp_path, 1)

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -161,6 +162,14 @@ class TestServer:
         assert error.startswith("error: ")
         assert part in error
         assert str(tmp_path / "garbage") not in error
+
+    def test_its_health_is_what_readyz_says(self, tmp_path):
+        version = tiny.publish(tmp_path, 1)
+        with running(model_base_path=str(tmp_path)) as server:
+            assert health(server.grpc_port) == "SERVING"
+            shutil.rmtree(version)
+            eventually(lambda: health(server.grpc_port) == "NOT_SERVING", 20)
+            assert status(server.rest_port, "/readyz") == 503
 
     def test_a_watch_of_its_health_does_not_hold_up_its_end(self, tmp_path):
         tiny.publish(tmp_path, 1)
