@@ -158,12 +158,12 @@ class RestApi:
         spec.signature_name = parsed.signature_name
         if method == "classify":
             request = classification_pb2.ClassificationRequest(model_spec=spec)
-            _fill_examples(request.input, parsed)
+            await beside(len(body), _fill_examples, request.input, parsed)
             result = (await self._service.classify(request, deadline)).result
             size = 16 * sum(len(example.classes) for example in result.classifications)
             return await beside(size, json_answers.classifications_json, result)
         request = regression_pb2.RegressionRequest(model_spec=spec)
-        _fill_examples(request.input, parsed)
+        await beside(len(body), _fill_examples, request.input, parsed)
         result = (await self._service.regress(request, deadline)).result
         size = 16 * len(result.regressions)
         return await beside(size, json_answers.regressions_json, result)
