@@ -91,7 +91,7 @@ class States:
         self._metrics = metrics
         self._writes = writes
         self._holds = holds
-        self.latest: State | None = None  # that was saved or restored, if it is held
+        self.latest: State | None = None  # that was saved, restored or held
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._pending: Future[None] | None = None
 

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -52,9 +52,10 @@ class _Signature:
     rows: tuple[tuple[np.dtype, object], ...]
     """Of each tensor, its type, and its dimensions but the first; with padding, how many."""
 
-    def is_beside(self, other: "_Signature") -> bool:
-        """Whether the two differ in what rows are like alone."""
-        return replace(self, rows=()) == replace(other, rows=())
+    @property
+    def tensors(self) -> tuple[Model, tuple[str, ...], tuple[str, ...]]:
+        """What is run, whatever the rows are like."""
+        return self.model, self.feeds, self.fetches
 
 
 class Batcher:
@@ -114,10 +115,8 @@ class Batcher:
         tasks = [_Task(part, _rows(part), loop.create_future(), deadline) for part in parts]
         with self._changed:
             queue = self._queues.get(signature) or deque()
-            waiting = sum(
-                len(other) for of, other in self._queues.items() if of.is_beside(signature)
-            )
-            room = self._parameters.max_enqueued_batches - waiting
+            alike = (q for s, q in self._queues.items() if s.tensors == signature.tensors)
+            room = self._parameters.max_enqueued_batches - sum(map(len, alike))
             open_rows = queue[-1].rows if queue else self._parameters.largest
             opened = 0
             for task in tasks:

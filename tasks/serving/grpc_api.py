@@ -96,7 +96,7 @@ class _Health(health_pb2_grpc.HealthServicer):
 
     def set(self, status: int) -> None:
         """Tells whoever watches, unless the end has begun."""
-        if self._ended and status != _NOT_SERVING:
+        if self._ended:
             return
         self._status = status
         self._changed.set()
@@ -104,8 +104,8 @@ class _Health(health_pb2_grpc.HealthServicer):
 
     def end(self) -> None:
         """Ends the streams: nothing will change any more."""
-        self._ended = True
         self.set(_NOT_SERVING)
+        self._ended = True
 
     async def Check(self, request: Any, context: Any) -> Message:
         if request.service not in _SERVICES:

@@ -235,7 +235,7 @@ class Manager:
                     # Told to a client, who need not know where folders really are.
                     folder = folders[model.name]
                     _check_folder(model.name, folder, model.base_path)
-                    with _read(model.name, model.base_path):
+                    with _refused_unreadable(model.name, model.base_path):
                         found = versions_in(folder)
                     if not _by_policy(model, found):
                         raise ServingError(
@@ -534,7 +534,7 @@ class Manager:
 
 def _check_folder(name: str, folder: Path, shown: str) -> None:
     """Refuses what can't be the folder of a model."""
-    with _read(name, shown):
+    with _refused_unreadable(name, shown):
         is_folder, is_version = folder.is_dir(), (folder / "saved_model.pb").exists()
     if not is_folder:
         raise ServingError(
@@ -550,7 +550,7 @@ def _check_folder(name: str, folder: Path, shown: str) -> None:
 
 
 @contextmanager
-def _read(name: str, shown: str) -> Iterator[None]:
+def _refused_unreadable(name: str, shown: str) -> Iterator[None]:
     """Says of a model's folder that it can't be looked at, where that is so."""
     try:
         yield

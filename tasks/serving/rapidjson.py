@@ -42,12 +42,10 @@ def parse(body: bytes) -> Any:
     text = body[_start(body) :].decode("utf-8", "surrogateescape")
     try:
         value, _ = _DECODER.raw_decode(text)
-    except json.JSONDecodeError as error:
-        if len(body) > LONG:
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, json.JSONDecodeError) and len(body) > LONG:
             read = len(text[: error.pos].encode("utf-8", "surrogateescape"))
             raise _parse_error("Invalid value.", _start(body) + read) from None
-        return parse_exactly(body)
-    except (ValueError, RecursionError):
         return parse_exactly(body)
     # Python ends a number that is not in an object where it stops to be one.
     return value if isinstance(value, dict) or len(body) > LONG else parse_exactly(body)

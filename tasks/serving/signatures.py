@@ -407,7 +407,7 @@ def _check_method(signature: SignatureDef, method: str, kind: str, check: bool) 
 
 
 def _check_type(position: int, value: np.ndarray, expected: int) -> None:
-    """Refuses a type here as the graph would: in a batch, it would spoil the others' requests."""
+    """Refuses a type as the graph would, and before it waits for a batch."""
     wanted = tf.as_dtype(expected)
     given = "string" if value.dtype.kind in "OSU" else type_name(value.dtype)
     name = "string" if wanted == tf.string else type_name(np.dtype(wanted.as_numpy_dtype))
