@@ -46,7 +46,7 @@ from benchmarks.compare import (
     without_times,
     write_results,
 )
-from tasks.engine.cli import main as train
+from tasks.engine.command.cli import main as train
 from tasks.text_classification import TextClassification
 
 RESULTS = Path("benchmarks/results/resuming.json")

@@ -23,6 +23,27 @@ Inputs = dict[str, tf.Tensor]
 Batch = tuple[Inputs, tf.Tensor] | tuple[Inputs, tf.Tensor, tf.Tensor]
 
 
+# What a saved preprocessor is called, and where its class is: files may move, names stay. A class
+# that is not listed, such as one of your own, is called MODULE:CLASS.
+NAMES = {
+    "bert_texts": "data.text.wordpiece:BertPreprocessor",
+    "translation": "data.text.subwords:TranslationPreprocessor",
+    "tokens": "data.text.sequences:TokenPreprocessor",
+    "numbers": "data.text.sequences:NumberPreprocessor",
+    "images": "data.images.preprocessor:ImagePreprocessor",
+    "forecasting": "data.series.preprocessor:ForecastPreprocessor",
+}
+# What runs from before there were names have.
+_FORMER = {
+    "data.text:BertPreprocessor": "bert_texts",
+    "data.subwords:TranslationPreprocessor": "translation",
+    "data.sequences:TokenPreprocessor": "tokens",
+    "data.sequences:NumberPreprocessor": "numbers",
+    "data.images:ImagePreprocessor": "images",
+    "data.forecasting:ForecastPreprocessor": "forecasting",
+}
+
+
 class Preprocessor(tf.Module):
     """Raw records in, model inputs out; subclasses answer the methods that raise here."""
 
@@ -76,7 +97,7 @@ class Preprocessor(tf.Module):
         folder.mkdir(parents=True, exist_ok=True)
         arguments, word_lists = self.state()
         description: dict[str, Any] = {
-            "class": f"{type(self).__module__}:{type(self).__qualname__}",
+            "class": _name_of(type(self)),
             "arguments": arguments,
             "word_lists": [],
             "models": [],
@@ -95,7 +116,8 @@ class Preprocessor(tf.Module):
         """The preprocessor that `save` wrote into `folder`."""
         try:
             description = json.loads((folder / "preprocessor.json").read_text("utf-8"))
-            module, kind_name = description["class"].split(":")
+            name = _FORMER.get(description["class"], description["class"])
+            module, kind_name = NAMES.get(name, name).split(":")
             arguments = dict(description["arguments"])
             for words in description["word_lists"]:
                 lines = (folder / f"{words}.txt").read_text("utf-8").split("\n")[:-1]
@@ -108,6 +130,11 @@ class Preprocessor(tf.Module):
         if not issubclass(kind, cls):
             raise DataError(f"{folder}: holds a {kind_name}, not a {cls.__name__}")
         return kind(**arguments)
+
+
+def _name_of(kind: type) -> str:
+    place = f"{kind.__module__}:{kind.__qualname__}"
+    return next((name for name, where in NAMES.items() if where == place), place)
 
 
 def raw_tensors(columns: Mapping[str, np.ndarray]) -> dict[str, tf.Tensor]:

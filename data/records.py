@@ -1,22 +1,72 @@
-"""Records: what a data set is once it has been read, in memory or streamed from its files.
-
-Both kinds have the same protocol: `len`, `chunks`, `take`, `labels`, `skipped` and `source`.
-"""
+"""Records: what a data set is once it has been read, in memory or streamed from its files."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import numpy as np
 
 from data.errors import DataError
 
+if TYPE_CHECKING:  # for TensorFlow takes seconds to import
+    from data.batching import Batches
+    from data.preprocessing import Preprocessor
+
 CHUNK = 8192
 CHUNK_BYTES = 2**26  # of pictures, which are large
 
 
+class DataSet(Protocol):
+    """What training and judging ask of data, whatever they are made of."""
+
+    @property
+    def skipped(self) -> int:
+        """Bad rows left out."""
+
+    @property
+    def source(self) -> str:
+        """What to call the records in messages and reports."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What else is worth saying of all the data, by name."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, indices: np.ndarray) -> Self:
+        """The records at `indices`."""
+
+    def first(self, count: int) -> Any:
+        """Records to show: the first ones, or all where they are in memory anyway."""
+
+    def chunks(self, size: int = CHUNK) -> Iterator["Records"]:
+        """Raw records in order, at most `size` at a time."""
+
+    def truth(self, preprocessor: "Preprocessor") -> np.ndarray:
+        """What a model should answer, a row a record."""
+
+    def batches(self, preprocessor: "Preprocessor") -> "Batches | None":
+        """What makes batches of the data, where that is their own affair; else they are encoded
+        by the preprocessor, as raw records."""
+
+
+class _Encoded:
+    """Data whose targets and batches the preprocessor makes of raw records."""
+
+    def chunks(self, size: int = CHUNK) -> Iterator["Records"]:
+        raise NotImplementedError
+
+    def truth(self, preprocessor: "Preprocessor") -> np.ndarray:
+        """What a model should answer, a row a record."""
+        return np.concatenate([preprocessor.targets(chunk.columns) for chunk in self.chunks()])
+
+    def batches(self, preprocessor: "Preprocessor") -> None:
+        """None: the preprocessor encodes the records."""
+        return None
+
+
 @dataclass(frozen=True, eq=False)
-class Records:
+class Records(_Encoded):
     """Records in memory: equally long columns."""
 
     columns: dict[str, np.ndarray]
@@ -38,6 +88,10 @@ class Records:
         """The records at `indices` (integers, booleans or a slice), in that order."""
         columns = {key: column[indices] for key, column in self.columns.items()}
         return replace(self, columns=columns)
+
+    def first(self, count: int) -> "Records":
+        """All the records, as they are in memory anyway."""
+        return self
 
     def counting_no_skipped(self) -> "Records":
         """The same records, as if no bad rows had been left out of them."""
@@ -61,7 +115,7 @@ class Records:
         return numbering.encode(self.columns[key]), numbering.names
 
 
-class StreamedRecords:
+class StreamedRecords(_Encoded):
     """Records that stay in their files: each call of `chunks` reads the files once more."""
 
     facts: ClassVar[dict[str, Any]] = {}
@@ -97,6 +151,10 @@ class StreamedRecords:
         keep = np.zeros_like(self._keep)
         keep[np.flatnonzero(self._keep)[indices]] = True
         return StreamedRecords(self._read, self._codes, keep, self.skipped, self.source)
+
+    def first(self, count: int) -> Records:
+        """The first records, in memory."""
+        return next(self.chunks(count))
 
     def counting_no_skipped(self) -> "StreamedRecords":
         """The same records, as if no bad rows had been left out of them."""

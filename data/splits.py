@@ -1,11 +1,23 @@
-"""Holding records out of a data set, with the classes keeping their shares."""
+"""Training, validation and test data, and holding records out, with the classes keeping their
+shares."""
+
+from dataclasses import dataclass
 
 import numpy as np
 
 from data.errors import DataError
-from data.records import Records, StreamedRecords
+from data.records import DataSet, Records, StreamedRecords
 
 Some = Records | StreamedRecords
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The data of a run."""
+
+    train: DataSet
+    validation: DataSet | None = None
+    test: DataSet | None = None
 
 
 def hold_out(

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from tasks.engine.errors import UsageError
+from tasks.engine.exporting.stock_ops import STOCK_SERVER, known_servers
 from tasks.engine.quiet import quiet_imports
-from tasks.engine.stock_ops import STOCK_SERVER, known_servers
 
 if TYPE_CHECKING:
-    from tasks.engine.export_check import Finding, Report
+    from tasks.engine.exporting.export_check import Finding, Report
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -46,7 +46,7 @@ def _run(options: argparse.Namespace) -> None:
     if not tags:
         raise UsageError("--tags needs one or more, with commas between")
     with quiet_imports():
-        from tasks.engine.export_check import inspect
+        from tasks.engine.exporting.export_check import inspect
     failed: list[Report] = []
     for folder in options.folders:
         report = inspect(Path(folder), options.server, tags)

@@ -9,7 +9,7 @@ python -m tasks.forecasting predict --run.dir runs/sales --input sales.csv --out
 from dataclasses import replace
 
 from data.options import SAMPLES, TimeSeries
-from tasks.engine.cli import main
+from tasks.engine.command.cli import main
 from tasks.engine.task import Task
 from zoo.configs import ForecasterConfig
 
@@ -43,13 +43,13 @@ class Forecasting(Task[TimeSeries, ForecasterConfig]):
         }
 
     def source(self, data: TimeSeries, config: ForecasterConfig):
-        from data.windows import WindowSource
+        from data.series.windows import WindowSource
 
         sample = str(SAMPLES / "co2.csv")
         return WindowSource(data, config.window, config.horizon, sample)
 
     def preprocessor(self, config: ForecasterConfig, records, data: TimeSeries):
-        from data.forecasting import fit_forecast_preprocessor
+        from data.series.preprocessor import fit_forecast_preprocessor
 
         return fit_forecast_preprocessor(
             records.section,
@@ -79,7 +79,7 @@ class Forecasting(Task[TimeSeries, ForecasterConfig]):
         return {"linear": self.model(linear, preprocessor)}
 
     def objective(self, train, preprocessor):
-        from tasks.engine.objectives import forecast_objective
+        from tasks.kinds.forecasting.objective import forecast_objective
 
         return forecast_objective(preprocessor)
 
@@ -97,7 +97,7 @@ class Forecasting(Task[TimeSeries, ForecasterConfig]):
         return rows
 
     def signatures(self, model, preprocessor, assets, config):
-        from tasks.engine.forecast_signatures import ForecasterSignatures
+        from tasks.kinds.forecasting.signatures import ForecasterSignatures
 
         return ForecasterSignatures(model, preprocessor, assets)
 

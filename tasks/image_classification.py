@@ -10,7 +10,7 @@ from typing import Literal
 
 from data.errors import DataError
 from data.options import SAMPLES, Pictures
-from tasks.engine.cli import main
+from tasks.engine.command.cli import main
 from tasks.engine.task import Task
 from zoo.configs import CnnConfig
 
@@ -141,7 +141,8 @@ class ImageClassification(Task[Data, CnnConfig]):
         return RECIPES.get(config.preset, RECIPES["resnet"])
 
     def source(self, data: Data, config: CnnConfig):
-        from data.tables import Field, TableSource
+        from data.tables.fields import Field
+        from data.tables.source import TableSource
 
         fields = {
             "image_bytes": Field(
@@ -155,8 +156,8 @@ class ImageClassification(Task[Data, CnnConfig]):
         return TableSource(data, fields, str(self.sample))
 
     def preprocessor(self, config: CnnConfig, records, data: Data):
-        from data.images import LARGE, fit_image_preprocessor
-        from data.tables import label_counts
+        from data.images.preprocessor import LARGE, fit_image_preprocessor
+        from data.records import label_counts
 
         height, width, channels, scaling = config.height, config.width, config.channels, None
         if config.start:
@@ -176,7 +177,7 @@ class ImageClassification(Task[Data, CnnConfig]):
         )
 
     def augmentation(self, data: Data, preprocessor):
-        from data.augmentation import PictureAugmentation
+        from data.images.augmentation import PictureAugmentation
 
         return PictureAugmentation(
             preprocessor,
@@ -199,17 +200,17 @@ class ImageClassification(Task[Data, CnnConfig]):
         return image_classifier(config, len(preprocessor.labels), preprocessor.shape)
 
     def objective(self, train, preprocessor):
-        from tasks.engine.objectives import classification_objective
+        from tasks.kinds.classification.objective import classification_objective
 
         return classification_objective(preprocessor.labels, train)
 
     def pictures(self, model, preprocessor, truth, outputs, records):
-        from tasks.engine.galleries import classified_pictures
+        from tasks.kinds.classification.galleries import classified_pictures
 
         return classified_pictures(model, preprocessor, truth, outputs, records)
 
     def signatures(self, model, preprocessor, assets, config):
-        from tasks.engine.image_signatures import ImageClassifierSignatures
+        from tasks.kinds.classification.image_signatures import ImageClassifierSignatures
 
         return ImageClassifierSignatures(model, preprocessor, assets)
 

@@ -8,7 +8,7 @@ python -m tasks.sequence_classification train --data.train moves.jsonl --data.fe
 from dataclasses import dataclass
 
 from data.options import SAMPLES, Tables
-from tasks.engine.cli import main
+from tasks.engine.command.cli import main
 from tasks.engine.task import Task
 from zoo.configs import SequenceClassifierConfig
 
@@ -61,8 +61,9 @@ class SequenceClassification(Task[Data, SequenceClassifierConfig]):
         return {"train.epochs": 4, "train.learning_rate": 5e-3, "train.schedule": "cosine"}
 
     def source(self, data: Data, config: SequenceClassifierConfig):
-        from data.sequence_tables import SequenceSource
-        from data.tables import Field, TableSource
+        from data.series.sequence_tables import SequenceSource
+        from data.tables.fields import Field
+        from data.tables.source import TableSource
 
         if data.feature_columns or data.id_column or data.time_column:
             return SequenceSource(
@@ -75,8 +76,8 @@ class SequenceClassification(Task[Data, SequenceClassifierConfig]):
         return TableSource(data, fields, str(self.sample))
 
     def preprocessor(self, config: SequenceClassifierConfig, records, data: Data):
-        from data.sequences import NumberPreprocessor, TokenPreprocessor, learn_tokens
-        from data.tables import label_counts
+        from data.records import label_counts
+        from data.text.sequences import NumberPreprocessor, TokenPreprocessor, learn_tokens
 
         labels = list(label_counts(records))
         first = next(records.chunks(1)).columns
@@ -97,12 +98,12 @@ class SequenceClassification(Task[Data, SequenceClassifierConfig]):
         return sequence_classifier(config, len(preprocessor.labels), **preprocessor.sizes)
 
     def objective(self, train, preprocessor):
-        from tasks.engine.objectives import classification_objective
+        from tasks.kinds.classification.objective import classification_objective
 
         return classification_objective(preprocessor.labels, train)
 
     def signatures(self, model, preprocessor, assets, config):
-        from tasks.engine.signatures import ClassifierSignatures
+        from tasks.kinds.classification.signatures import ClassifierSignatures
 
         return ClassifierSignatures(
             model, preprocessor, preprocessor.inputs, preprocessor.labels, assets

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.options import SAMPLES, Tables
-from tasks.engine.cli import main
+from tasks.engine.command.cli import main
 from tasks.engine.task import Task
 from zoo.configs import BertClassifierConfig
 
@@ -35,7 +35,8 @@ class TextClassification(Task[Data, BertClassifierConfig]):
     sample = SAMPLES / "support_messages.csv"
 
     def source(self, data: Data, config: BertClassifierConfig):
-        from data.tables import Field, TableSource
+        from data.tables.fields import Field
+        from data.tables.source import TableSource
 
         fields = {"text": Field(data.text_column, option="--data.text_column")}
         if data.pair_column:
@@ -44,8 +45,8 @@ class TextClassification(Task[Data, BertClassifierConfig]):
         return TableSource(data, fields, str(self.sample))
 
     def preprocessor(self, config: BertClassifierConfig, records, data: Data):
-        from data.tables import label_counts
-        from data.text import BertPreprocessor, learn_vocabulary, read_vocabulary
+        from data.records import label_counts
+        from data.text.wordpiece import BertPreprocessor, learn_vocabulary, read_vocabulary
         from zoo.presets import load_vocabulary
 
         lowercase, strip_accents = config.lowercase is not False, None
@@ -73,14 +74,14 @@ class TextClassification(Task[Data, BertClassifierConfig]):
         return bert_classifier(config, len(preprocessor.labels), len(preprocessor.vocabulary))
 
     def objective(self, train, preprocessor):
-        from tasks.engine.objectives import classification_objective
+        from tasks.kinds.classification.objective import classification_objective
 
         return classification_objective(preprocessor.labels, train)
 
     def signatures(self, model, preprocessor, assets, config):
         import tensorflow as tf
 
-        from tasks.engine.signatures import ClassifierSignatures
+        from tasks.kinds.classification.signatures import ClassifierSignatures
 
         texts = ["text", "text_pair"] if preprocessor.pair else ["text"]
         inputs = {name: tf.TensorSpec([None], tf.string, name) for name in texts}

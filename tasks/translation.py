@@ -8,7 +8,7 @@ echo "A man is riding a bicycle." | python -m tasks.translation predict --run.di
 from dataclasses import dataclass
 
 from data.options import ParallelTexts
-from tasks.engine.cli import main
+from tasks.engine.command.cli import main
 from tasks.engine.task import Task
 from zoo.configs import Decoding, TranslatorConfig
 
@@ -48,12 +48,12 @@ class Translation(Task[Data, TranslatorConfig]):
         }
 
     def source(self, data: Data, config: TranslatorConfig):
-        from data.parallel import ParallelSource
+        from data.text.parallel import ParallelSource
 
         return ParallelSource(data)
 
     def preprocessor(self, config: TranslatorConfig, records, data: Data):
-        from data.subwords import TranslationPreprocessor, learn_subwords
+        from data.text.subwords import TranslationPreprocessor, learn_subwords
 
         texts, references = (records.columns[name] for name in ("text", "reference"))
         tag = [data.back_translation_tag] if data.back_translated else []
@@ -77,7 +77,7 @@ class Translation(Task[Data, TranslatorConfig]):
         )
 
     def fitted(self, splits, preprocessor, data: Data):
-        from data.parallel import shortened
+        from data.text.parallel import shortened
 
         return shortened(splits, preprocessor, data)
 
@@ -87,28 +87,28 @@ class Translation(Task[Data, TranslatorConfig]):
         return translator(config, **preprocessor.sizes)
 
     def objective(self, train, preprocessor):
-        from tasks.engine.objectives import translation_objective
+        from tasks.kinds.translation.objective import translation_objective
 
         return translation_objective(train)
 
     def callbacks(self, preprocessor, splits, config, logs):
-        from tasks.engine.translation import SampleTranslations
+        from tasks.kinds.translation.assessment import SampleTranslations
 
         records = splits.validation or splits.train
         return [SampleTranslations(preprocessor, records, config.decode, logs)]
 
     def answers(self, model, preprocessor, records, config):
-        from tasks.engine.translation import translate_records
+        from tasks.kinds.translation.assessment import translate_records
 
         return translate_records(model, preprocessor, records, config.decode)
 
     def pictures(self, model, preprocessor, truth, outputs, records):
-        from tasks.engine.translation import attention_pictures
+        from tasks.kinds.translation.assessment import attention_pictures
 
         return attention_pictures(model, preprocessor, outputs, records)
 
     def signatures(self, model, preprocessor, assets, config):
-        from tasks.engine.translation_signatures import TranslationSignatures
+        from tasks.kinds.translation.signatures import TranslationSignatures
 
         return TranslationSignatures(model, preprocessor, config.decode, assets)
 

@@ -44,7 +44,7 @@ def main() -> None:
     arguments = parser.parse_args()
     keep_freed_memory()  # as the command line does
     with quiet_imports():
-        import tasks.engine.verbs  # noqa: F401  # all that the measurements import, in silence
+        import tasks.engine.command.train  # noqa: F401  # all that the measurements import, in silence
     {"training": training, "feeding": feeding}[arguments.what](arguments)
 
 
@@ -56,9 +56,9 @@ def training(arguments: argparse.Namespace) -> None:
 
     from benchmarks.ours.clock import epoch_seconds
     from data.batching import without_autotuning
-    from data.forecasting import ForecastPreprocessor
+    from data.series.preprocessor import ForecastPreprocessor
     from tasks.engine.distribution import make_precision, one_thread_an_op
-    from tasks.engine.training import compile_model
+    from tasks.engine.training.fit import compile_model
     from zoo import lstm
     from zoo.forecasting import forecaster
 
@@ -97,11 +97,11 @@ def feeding(arguments: argparse.Namespace) -> None:
     """Windows a second of the input pipeline alone, and the memory that it holds."""
     import numpy as np
 
-    from data.forecasting import fit_forecast_preprocessor
-    from data.frequency import Frequency
-    from data.series import Columns, SeriesSet, whole
-    from data.windows import Windows
-    from tasks.engine.training import training_batches
+    from data.series.frequency import Frequency
+    from data.series.preprocessor import fit_forecast_preprocessor
+    from data.series.sections import Columns, SeriesSet, whole
+    from data.series.windows import Windows
+    from tasks.engine.training.fit import training_batches
 
     names = tuple("abcdefg")
     rows = arguments.rows

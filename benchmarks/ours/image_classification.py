@@ -31,7 +31,7 @@ def main() -> None:
     arguments = parser.parse_args()
     keep_freed_memory()  # as the command line does
     with quiet_imports():
-        import tasks.engine.verbs  # noqa: F401  # all that the measurements import, in silence
+        import tasks.engine.command.train  # noqa: F401  # all that the measurements import, in silence
     {"training": training, "feeding": feeding, "peak": peak}[arguments.what](arguments)
 
 
@@ -42,9 +42,9 @@ def training(arguments: argparse.Namespace) -> None:
     import tensorflow as tf
 
     from benchmarks.ours.clock import epoch_seconds
-    from data.images import ImagePreprocessor
+    from data.images.preprocessor import ImagePreprocessor
     from tasks.engine.distribution import make_precision
-    from tasks.engine.training import compile_model
+    from tasks.engine.training.fit import compile_model
     from zoo.cnn import image_classifier
 
     task, train = ImageClassification(), _train(precision=arguments.precision)
@@ -65,8 +65,8 @@ def training(arguments: argparse.Namespace) -> None:
 
 def feeding(arguments: argparse.Namespace) -> None:
     """Pictures a second of the input pipeline alone, with the fast recipe's changes."""
-    from data.tables import Splits
-    from tasks.engine.training import training_batches
+    from data.splits import Splits
+    from tasks.engine.training.fit import training_batches
 
     task = ImageClassification()
     data = Data(

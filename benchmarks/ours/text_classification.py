@@ -45,7 +45,7 @@ def main() -> None:
     if arguments.verb == "training":
         keep_freed_memory()  # as the command line does
     with quiet_imports():
-        import tasks.engine.verbs  # noqa: F401  # all that the measurements import, in silence
+        import tasks.engine.command.train  # noqa: F401  # all that the measurements import, in silence
     {"training": training, "export": export, "latency": latency}[arguments.verb](arguments)
 
 
@@ -57,10 +57,10 @@ def training(arguments: argparse.Namespace) -> None:
     import keras
     import numpy as np
 
-    from data.tables import Splits
+    from data.splits import Splits
     from tasks.engine.distribution import make_precision
     from tasks.engine.run import Run
-    from tasks.engine.training import fit
+    from tasks.engine.training.fit import fit
 
     train = Train(epochs=2, precision=arguments.precision)
     precision = make_precision(train)
@@ -88,7 +88,7 @@ def export(arguments: argparse.Namespace) -> None:
     trained one."""
     import numpy as np
 
-    from tasks.engine import export as engine
+    from tasks.engine.exporting import export as engine
 
     task, config, _, preprocessor = _prepared(arguments)
     with tempfile.TemporaryDirectory() as folder:

@@ -60,7 +60,7 @@ def main() -> None:
     if arguments.verb == "training":
         keep_freed_memory()  # as the command line does
     with quiet_imports():
-        import tasks.engine.verbs  # noqa: F401  # all that the measurements import, in silence
+        import tasks.engine.command.train  # noqa: F401  # all that the measurements import, in silence
     verbs_by_name = {
         "training": training,
         "tokens": tokens,
@@ -80,7 +80,7 @@ def training(arguments: argparse.Namespace) -> None:
 
     from benchmarks.ours.clock import epoch_seconds
     from tasks.engine.distribution import make_precision, one_thread_an_op
-    from tasks.engine.training import compile_model, training_batches
+    from tasks.engine.training.fit import compile_model, training_batches
     from zoo.translator import translator
 
     more = DROPOUT if arguments.dropout_everywhere else 0.0
@@ -192,7 +192,7 @@ def steps(arguments: argparse.Namespace) -> None:
     import numpy as np
     import tensorflow as tf
 
-    from data.subwords import END, START
+    from data.text.subwords import END, START
     from zoo.layers.decoding import BeamSearch, Greedy, Sampling, Strategy
     from zoo.translator import translator
 
@@ -248,7 +248,7 @@ def _noise() -> Any:
 
     from data.batching import Batches
     from data.preprocessing import Batch
-    from data.subwords import END
+    from data.text.subwords import END
 
     class Noise(Batches):
         def __init__(self) -> None:

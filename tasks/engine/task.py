@@ -15,11 +15,8 @@ if TYPE_CHECKING:
 
     from data.batching import Augmentation
     from data.preprocessing import Preprocessor
-    from data.tables import Records, Splits, StreamedRecords
-    from data.windows import Windows
-
-    Judged = Records | Windows  # of streamed records, the first ones
-    AnyRecords = Records | StreamedRecords | Windows
+    from data.records import DataSet, Records
+    from data.splits import Splits
 
 
 class Assessment(Protocol):
@@ -71,7 +68,7 @@ class Source(Protocol):
         """Parts of the data that `splits` has, each to be trained on and tested anew; none if not
         asked for."""
 
-    def read(self, paths: str | list[str], preprocessor: "Preprocessor") -> "AnyRecords":
+    def read(self, paths: str | list[str], preprocessor: "Preprocessor") -> "DataSet":
         """A data set that a trained model, with this preprocessor, is to be judged on."""
 
     def requests(
@@ -140,7 +137,7 @@ class Task(Generic[Data, Model]):
         """1. Which records are read, and what a bad one is."""
         raise NotImplementedError
 
-    def preprocessor(self, config: Model, records: "AnyRecords", data: Data) -> "Preprocessor":
+    def preprocessor(self, config: Model, records: "DataSet", data: Data) -> "Preprocessor":
         """2. How records become tensors; fitted on the training records, then frozen."""
         raise NotImplementedError
 
@@ -179,7 +176,7 @@ class Task(Generic[Data, Model]):
         preprocessor: "Preprocessor",
         truth: "np.ndarray",
         outputs: "np.ndarray",
-        records: "Judged",
+        records: Any,
     ) -> "dict[str, Figure]":
         """Figures for the report and TensorBoard beside the assessment's, by name."""
         return {}

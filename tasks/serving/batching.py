@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from tasks.protocol.errors import Code, ServingError, invalid_argument
+from tasks.protocol.tensors import Arrays
 from tasks.serving.configs import Batching
-from tasks.serving.errors import Code, ServingError, invalid_argument
 from tasks.serving.metrics import BATCH_SIZE, QUEUING_LATENCY
 from tasks.serving.model import Model
-from tasks.serving.tensors import Arrays
 
 
 @dataclass(eq=False)

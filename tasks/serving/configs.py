@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 from tensorflow_serving.config import model_server_config_pb2
 
 from tasks.engine.errors import UsageError
-from tasks.serving.errors import invalid_argument
+from tasks.protocol.errors import invalid_argument
 from tasks.serving.options import Options
 from tasks.serving.protos import BatchingParameters, MonitoringConfig
 

@@ -15,7 +15,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from tasks.serving.errors import Code, ServingError
+from tasks.protocol.errors import Code, ServingError
 from tasks.serving.metrics import REQUEST_LATENCY, REQUESTS, model_label
 from tasks.serving.service import Service
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from tensorflow_serving.apis import classification_pb2, regression_pb2
 
-from tasks.serving.errors import invalid_argument
+from tasks.protocol.errors import invalid_argument
 from tasks.serving.rapidjson import decimal, quote
 
 

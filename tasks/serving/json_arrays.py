@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from tensorflow.core.framework import types_pb2
 
+from tasks.protocol.errors import Code, ServingError, invalid_argument
 from tasks.serving import rapidjson
-from tasks.serving.errors import Code, ServingError, invalid_argument
 
 
 def to_array(value: Any, dtype: int) -> np.ndarray:

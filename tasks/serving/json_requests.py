@@ -17,8 +17,8 @@ from tensorflow.core.example import example_pb2, feature_pb2
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf.meta_graph_pb2 import TensorInfo
 
+from tasks.protocol.errors import ServingError, invalid_argument
 from tasks.serving import json_arrays, rapidjson
-from tasks.serving.errors import ServingError, invalid_argument
 
 _T = TypeVar("_T")
 

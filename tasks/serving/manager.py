@@ -19,8 +19,8 @@ from pathlib import Path
 from tensorflow_serving.apis import get_model_status_pb2, model_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
+from tasks.protocol.errors import Code, ServingError
 from tasks.serving.configs import check_models
-from tasks.serving.errors import Code, ServingError
 from tasks.serving.metrics import forget
 from tasks.serving.model import Model
 

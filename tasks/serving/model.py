@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, saved_model_pb2
 
 from tasks.engine.quiet import quiet_tensorflow
-from tasks.serving.errors import Code, ServingError
+from tasks.protocol.errors import Code, ServingError
 
 # Each set of feeds and fetches is a pruned graph that the session keeps. Clients choose fetches
 # with output filters, so there can be many; beyond this, the oldest is let go.

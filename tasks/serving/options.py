@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import docstring_parser
 
 from tasks.engine.errors import UsageError
-from tasks.engine.stock_ops import STOCK_SERVER
+from tasks.engine.exporting.stock_ops import STOCK_SERVER
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import re
 from ctypes import c_float
 from typing import Any
 
-from tasks.serving.errors import ServingError, invalid_argument
+from tasks.protocol.errors import ServingError, invalid_argument
 
 # Bytes of a body up to which one that Python's fast reader does not take is read a token at a time,
 # for the very message of the stock server: that is some microseconds a token.

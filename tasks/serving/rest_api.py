@@ -25,8 +25,8 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from tasks.protocol.errors import Code, ServingError, http_status, invalid_argument
 from tasks.serving import json_answers, json_requests
-from tasks.serving.errors import Code, ServingError, http_status, invalid_argument
 from tasks.serving.manager import State
 from tasks.serving.metrics import REQUEST_LATENCY, REQUESTS, model_label, prometheus_page
 from tasks.serving.options import Options

@@ -16,9 +16,9 @@ from tensorflow.core.protobuf import config_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from tasks.engine.errors import UsageError
+from tasks.protocol.errors import ServingError
 from tasks.serving import configs
 from tasks.serving.batching import Batcher
-from tasks.serving.errors import ServingError
 from tasks.serving.grpc_api import GrpcServer
 from tasks.serving.manager import Loading, Manager
 from tasks.serving.metrics import LOAD_ATTEMPTS, LOAD_LATENCY

@@ -24,13 +24,13 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from tasks.serving import signatures as sig
+from tasks.protocol import signatures as sig
+from tasks.protocol.errors import invalid_argument
+from tasks.protocol.tensors import Arrays, to_proto, values_in
 from tasks.serving.batching import Batcher
-from tasks.serving.errors import invalid_argument
 from tasks.serving.manager import Manager, Version
 from tasks.serving.metrics import EXAMPLE_COUNTS, EXAMPLE_TOTAL, RUNTIME_LATENCY
 from tasks.serving.model import Model
-from tasks.serving.tensors import Arrays, to_proto, values_in
 
 _T = TypeVar("_T")
 

@@ -3,11 +3,11 @@
 import time
 from pathlib import Path
 
-from tasks.engine.warmup_replay import WarmupError, read_logs
-from tasks.serving.errors import Code, ServingError
+from tasks.engine.exporting.warmup_replay import WarmupError, read_logs
+from tasks.protocol.errors import Code, ServingError
+from tasks.protocol.signatures import logged_calls
 from tasks.serving.metrics import WARMUP_LATENCY
 from tasks.serving.model import Model
-from tasks.serving.signatures import logged_calls
 
 
 def warm_up(model: Model, folder: Path, iterations: int = 1) -> int:

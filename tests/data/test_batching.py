@@ -22,7 +22,7 @@ from data.batching import (
 from data.errors import DataError
 from data.preprocessing import Preprocessor
 from data.records import Records
-from data.text import BertPreprocessor
+from data.text.wordpiece import BertPreprocessor
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"w{index}" for index in range(40))]
 

@@ -26,7 +26,7 @@ from tensorflow_serving.apis import (
     predict_pb2,
 )
 
-from tasks.engine.warmup import read_warmup
+from tasks.engine.exporting.warmup import read_warmup
 from tests.serving.harness import Running, running
 
 SECONDS = 60

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.protocol.errors import Code, ServingError
 from tasks.serving.batching import Batcher
 from tasks.serving.configs import Batching
-from tasks.serving.errors import Code, ServingError
 from tasks.serving.model import Model
 from tests.serving import tiny
 from tests.serving.harness import running

@@ -235,7 +235,7 @@ class TestBoth:
         assert options.rest_api_num_threads > batching.max_execution_batch_size.value
 
     def test_the_image_is_the_one_that_exports_are_checked_against(self):
-        from tasks.engine.stock_ops import STOCK_SERVER
+        from tasks.engine.exporting.stock_ops import STOCK_SERVER
 
         tags = re.findall(r"tensorflow/serving:([\w.-]+)", text("compose.yaml"))
         tags += re.findall(r"tensorflow/serving:([\w.-]+)", text("kubernetes.yaml") + GUIDE)

@@ -35,8 +35,8 @@ from tensorflow_serving.apis import (
 )
 from tensorflow_serving.config import model_server_config_pb2
 
+from tasks.protocol.errors import ServingError
 from tasks.serving.configs import check_models
-from tasks.serving.errors import ServingError
 from tests.serving.harness import Running, running
 
 SECONDS = 5

@@ -16,8 +16,8 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf.meta_graph_pb2 import TensorInfo
 from tensorflow_serving.apis import classification_pb2, regression_pb2
 
+from tasks.protocol.errors import Code, ServingError, http_status, invalid_argument
 from tasks.serving import rapidjson
-from tasks.serving.errors import Code, ServingError, http_status, invalid_argument
 from tasks.serving.json_answers import (
     _decimals,
     classifications_json,

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from tensorflow_serving.apis import model_pb2, predict_pb2
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfigList
 
+from tasks.protocol.errors import Code, ServingError
 from tasks.serving import manager as manager_module
 from tasks.serving import server
-from tasks.serving.errors import Code, ServingError
 from tasks.serving.manager import Loading, Manager, State, versions_in
 from tests.serving import tiny
 from tests.serving.harness import running

@@ -10,7 +10,8 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from tasks import serve
 from tasks.engine.errors import UsageError
-from tasks.engine.stock_ops import STOCK_SERVER
+from tasks.engine.exporting.stock_ops import STOCK_SERVER
+from tasks.protocol.errors import ServingError
 from tasks.serving.configs import (
     METRICS_PATH,
     Batching,
@@ -19,7 +20,6 @@ from tasks.serving.configs import (
     metrics_path,
     read_models,
 )
-from tasks.serving.errors import ServingError
 from tasks.serving.options import Options, parse
 from tests.serving import tiny
 from tests.serving.harness import running

@@ -5,8 +5,8 @@ from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
-from tasks.engine import verbs
-from tasks.engine.checkpoints import Checkpoints
+from tasks.engine.training import part
+from tasks.engine.training.checkpoints import Checkpoints
 
 Context = Callable[[], AbstractContextManager[None]]
 
@@ -17,14 +17,14 @@ def without_the_rest() -> Context:
 
     @contextmanager
     def ends() -> Iterator[None]:
-        fit = verbs.fit
+        fit = part.fit
 
         def fit_and_end(*arguments, **options):
             fit(*arguments, **options)
             raise SystemExit(0)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(verbs, "fit", fit_and_end)
+            patch.setattr(part, "fit", fit_and_end)
             yield
 
     return ends

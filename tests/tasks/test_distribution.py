@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from benchmarks.resuming import Kill, Outcome, command, train_killed, write_texts
-from tasks.engine.cli import main
+from tasks.engine.command.cli import main
 from tasks.text_classification import TextClassification
 
 TINY = (

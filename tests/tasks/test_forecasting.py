@@ -14,8 +14,9 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tasks.engine import verbs
-from tasks.engine.cli import main
+from tasks.engine.command.cli import main
+from tasks.engine.run import Run
+from tasks.engine.training import part
 from tasks.forecasting import Forecasting
 from tests.serving.served import check_answers, check_signatures, serving
 
@@ -441,16 +442,16 @@ def test_a_backtest_trains_anew_for_each_fold_and_goes_on_after_a_stop(tmp_path,
     folder = tmp_path / "run"
     options = ["--data.train", data, *SMALL, *LINEAR, "--run.dir", folder]
     options += ["--data.backtest_folds", 2]
-    fit, begun = verbs.fit, []
+    fit, begun = part.fit, []
 
     def stop_in_second_fold(*arguments, **named):
-        own = next(part for part in arguments if isinstance(part, verbs.Run))
+        own = next(argument for argument in arguments if isinstance(argument, Run))
         begun.append(own.folder.name)
         if begun == ["run", "01", "02"]:
             raise KeyboardInterrupt
         return fit(*arguments, **named)
 
-    monkeypatch.setattr(verbs, "fit", stop_in_second_fold)
+    monkeypatch.setattr(part, "fit", stop_in_second_fold)
     assert run("train", *options) == 130
     first = folder / "backtest" / "01" / "checkpoints" / "last.keras"
     before = first.stat().st_mtime_ns

@@ -15,7 +15,7 @@ import tensorflow as tf
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tasks.engine.cli import main
+from tasks.engine.command.cli import main
 from tasks.image_classification import ImageClassification
 from tests.serving.served import check_answers, check_card, check_signatures, serving
 
@@ -190,7 +190,7 @@ def test_a_killed_run_goes_on_with_the_same_pictures(tmp_path):
     class Killed(Exception):
         pass
 
-    from tasks.engine.checkpoints import Checkpoints
+    from tasks.engine.training.checkpoints import Checkpoints
 
     save = Checkpoints.on_epoch_end
 
@@ -263,7 +263,7 @@ def test_a_pretrained_net_is_frozen_and_then_is_not_and_a_killed_run_goes_on(
     data = write_photos(tmp_path / "photos", 40)
     options = ["--data.train", data, "--model.preset", pretrained, *FINE_TUNING, *more]
     options += ["--data.mixup", 0.2]
-    from tasks.engine.checkpoints import Checkpoints
+    from tasks.engine.training.checkpoints import Checkpoints
 
     kernels, save, save_within = [], Checkpoints.on_epoch_end, Checkpoints.on_train_batch_end
 
@@ -381,7 +381,7 @@ def test_large_data_is_cached_on_disk_with_the_same_result(tmp_path, monkeypatch
     options = ["--data.train", data, *SMALL, "--train.epochs", 1, "--train.precision", "float32"]
     losses = []
     for name, most, limit in (("memory", 2**32, 1024), ("disk", 0, 1024), ("streamed", 0, 0)):
-        monkeypatch.setattr("tasks.engine.training.LARGEST_IN_MEMORY", most)
+        monkeypatch.setattr("tasks.engine.training.fit.LARGEST_IN_MEMORY", most)
         folder = tmp_path / name
         assert run("train", *options, "--data.memory_limit_mb", limit, "--run.dir", folder) == 0
         history = json.loads((folder / "checkpoints/history.json").read_text())

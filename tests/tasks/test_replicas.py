@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.compare import apart, without_times
 from benchmarks.distribution import ALIKE, TASKS
-from tasks.engine.cli import main
+from tasks.engine.command.cli import main
 from tasks.engine.task import Task
 
 LAYOUTS = {

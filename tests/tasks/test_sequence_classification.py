@@ -14,8 +14,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.engine.cli import main
-from tasks.engine.export_check import check
+from tasks.engine.command.cli import main
+from tasks.engine.exporting.export_check import check
 from tasks.sequence_classification import SequenceClassification
 from tests.serving.served import check_answers, check_signatures, serving
 

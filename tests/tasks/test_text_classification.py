@@ -17,7 +17,7 @@ import tensorflow as tf
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tasks.engine.cli import main
+from tasks.engine.command.cli import main
 from tasks.text_classification import TextClassification
 from tests.serving.served import check_answers, check_card, check_signatures, serving
 

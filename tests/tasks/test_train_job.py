@@ -12,7 +12,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tasks.engine.cli import _config, _join_values, _parser, _sections
+from tasks.engine.command.cli import _config, _join_values, _parser, _sections
 from tasks.text_classification import TextClassification
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

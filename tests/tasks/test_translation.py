@@ -16,8 +16,8 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tasks.engine.cli import main
-from tasks.engine.export_check import check
+from tasks.engine.command.cli import main
+from tasks.engine.exporting.export_check import check
 from tasks.translation import Translation
 from tests.serving.served import check_answers, check_signatures, serving
 

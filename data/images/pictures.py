@@ -1,0 +1,166 @@
+"""Encoded pictures: got from the cells of a table, and checked before anything trains on them.
+
+load_pictures(["cat/7.jpg", {"bytes": b"..."}], Path("photos"), "column 'image'", 2**26)
+# [b"...", "column 'image' is truncated or corrupt (...)"]
+"""
+
+import os
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, UnidentifiedImageError
+
+from data.cells import clip, from_base64, shown
+
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
+THREADS = min(8, os.cpu_count() or 1)
+
+# Common formats that are told by name, so that it is clear what to convert.
+_OTHERS = ("AVIF", "ICO", "JPEG2000", "PPM", "PSD", "TIFF")
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM")
+
+# Bits of a pixel that TensorFlow's decoder takes.
+_BMP_BITS = (8, 24, 32)
+_BMP_COMPRESSIONS = (0, 3)  # none, and colours told apart by masks
+
+# For the whole process, since neither can be set for one thread: `max_pixels` stands in for
+# Pillow's own limit, and what Pillow has to say of a picture it can decode is nobody's concern.
+Image.MAX_IMAGE_PIXELS = None
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def load_pictures(
+    cells: Sequence[Any], folder: Path, name: str, max_pixels: int | None
+) -> list[bytes | str]:
+    """Each cell's encoded picture, or what is wrong with it in words.
+
+    Args:
+        cells: bytes, the path of a file, {"bytes": ..., "path": ...} as Hugging Face's Parquet
+            files have it, or {"b64": ...} as TensorFlow Serving's REST interface has it.
+        folder: what paths are relative to.
+        name: what to call a picture that has no file.
+        max_pixels: the most that a picture may have; None takes pictures without decoding them.
+    """
+
+    def load(cell: Any) -> bytes | str:
+        return _load(cell, folder, name, max_pixels)
+
+    if len(cells) < 2:
+        return [load(cell) for cell in cells]
+    # Pillow and the reading of files both let other threads run.
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(load, cells))
+
+
+def problem_with(picture: bytes, max_pixels: int) -> str | None:
+    """Why a picture can't be used, as the end of a sentence, or None if it can."""
+    if not picture:
+        return "is empty"
+    try:
+        with Image.open(BytesIO(picture), formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > max_pixels:
+                return f"has {width}x{height} pixels, more than --data.max_pixels {max_pixels}"
+            if image.format == "WEBP" and getattr(image, "is_animated", False):
+                return "is an animated WebP picture; convert it to PNG"
+            if image.format == "BMP" and picture[28] not in _BMP_BITS:
+                return f"is a BMP picture of {picture[28]} bits; convert it to PNG"
+            if image.format == "BMP" and picture[30] not in _BMP_COMPRESSIONS:
+                return "is a compressed BMP picture; convert it to PNG"
+            if image.format == "PNG":
+                # Decoding passes over checksums that TensorFlow's decoder insists on.
+                image.verify()
+        with Image.open(BytesIO(picture), formats=FORMATS) as image:
+            # An eighth of the size takes the same bytes and a fraction of the time.
+            image.draft("L", (1, 1))
+            image.load()
+    except UnidentifiedImageError:
+        return _unidentified(picture)
+    except MemoryError:
+        raise
+    # Pillow's decoders raise whatever they stumble over: OSError, SyntaxError, struct.error, ...
+    except Exception as error:
+        return f"is truncated or corrupt ({clip(str(error), 80)})"
+    return None
+
+
+def picture_size(cell: Any, folder: Path) -> int:
+    """The bytes that a cell's picture takes, 0 if there is none."""
+    held, path = _parts(cell)
+    if held is not None:
+        return len(held)
+    try:
+        return (folder / path).stat().st_size if path else 0
+    except (OSError, ValueError):
+        return 0
+
+
+def is_path(cell: Any) -> bool:
+    """Whether a cell only names its picture's file."""
+    held, path = _parts(cell)
+    return held is None and bool(path)
+
+
+def _load(cell: Any, folder: Path, name: str, max_pixels: int | None) -> bytes | str:
+    held, path = _parts(cell)
+    if isinstance(held, str):
+        decoded = from_base64(held)
+        if decoded is None:
+            return f"{name} is not base64"
+        picture = decoded
+    elif held is not None:
+        picture = held
+        name = f"{name} ({shown(path)})" if path else name
+    elif path:
+        file = folder / path
+        name = shown(str(file))
+        try:
+            if file.exists() and not file.is_file():
+                return f"{name} is not a file"
+            picture = file.read_bytes()
+        except (FileNotFoundError, ValueError):
+            return f"{name} does not exist"
+        except OSError as error:
+            return f"{name} can't be read ({error.strerror})"
+    elif cell is None or cell != cell or isinstance(cell, str | dict):
+        return f"{name} is empty"
+    else:
+        return f"{name} is of type {type(cell).__name__}, not a picture"
+    problem = problem_with(picture, max_pixels) if max_pixels is not None else None
+    return f"{name} {problem}" if problem else picture
+
+
+def _parts(cell: Any) -> tuple[bytes | str | None, str]:
+    """What a cell holds of its picture (bytes, or base64 as text), and the path of its file."""
+    if isinstance(cell, bytes):
+        return cell, ""
+    if isinstance(cell, str):
+        return None, cell.strip()
+    if isinstance(cell, dict):
+        held, encoded, path = cell.get("bytes"), cell.get("b64"), cell.get("path")
+        if isinstance(held, bytes):
+            return held, path if isinstance(path, str) else ""
+        if isinstance(encoded, str):
+            return encoded, ""
+        return None, path.strip() if isinstance(path, str) else ""
+    return None, ""
+
+
+def _unidentified(picture: bytes) -> str:
+    """What to say of bytes that are not a picture in one of the formats."""
+    if picture.startswith(_SIGNATURES) or (picture[:4], picture[8:12]) == (b"RIFF", b"WEBP"):
+        return "is truncated or corrupt (its header is broken)"
+    if picture[4:8] == b"ftyp" and picture[8:11] in (b"hei", b"hev", b"mif"):
+        return "is a HEIC picture; convert it to JPEG or PNG"
+    Image.init()
+    try:
+        others = [name for name in _OTHERS if name in Image.OPEN]
+        with Image.open(BytesIO(picture), formats=others) as image:
+            article = "an" if str(image.format)[0] in "AI" else "a"
+            return f"is {article} {image.format} picture; convert it to JPEG or PNG"
+    except Exception:
+        return f"is not a picture; give {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"

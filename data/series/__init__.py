@@ -1,0 +1,1 @@
+"""Time series and sequences of numbers: time stamps, regular grids, windows."""

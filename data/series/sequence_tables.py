@@ -1,0 +1,363 @@
+"""Sequences of numbers from tables: a sequence a row, or a step a row.
+
+    source = SequenceSource(Tables(train="moves.parquet"), ["x", "y"], "label")
+    records = source.splits(seed=1).train
+    records.columns["values"][0]        # float32 (steps, 2)
+
+In a table with a sequence a row, a cell is a list of numbers, or text with blanks or commas between
+them ("1.0 2.0 3.5"); of several columns each is a feature. One column alone may hold a list a step.
+In a table with a step a row, a column says which sequence a row belongs to.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.cells import clip
+from data.errors import DataError
+from data.options import Tables
+from data.records import CHUNK, Numbering
+from data.tables.fields import Field
+from data.tables.lines import LinesTable
+from data.tables.opening import has_column
+from data.tables.source import TableSource
+from data.tables.table import Chunk, Table
+
+VALUES = "values"  # the records' key
+
+
+class SequenceSource(TableSource):
+    """Reads records of `values`, float32 (steps, features), and a label; from tables with a step a
+    row, also the sequences' `id`."""
+
+    def __init__(
+        self,
+        options: Tables,
+        features: Sequence[str],
+        label: str,
+        id: str | None = None,
+        time: str | None = None,
+    ):
+        """Takes the options and the names of columns.
+
+        Args:
+            features: numbers, or lists of them.
+            label: the label, the same at each step of a sequence.
+            id: which sequence a row belongs to, in tables with a step a row.
+            time: what the rows of a sequence are sorted by; they stay as they are without.
+        """
+        if not features:
+            raise DataError("--data.feature_columns is empty; name a column of numbers at least")
+        if time and not id:
+            raise DataError(f"--data.time_column {time}: name the sequences' --data.id_column, too")
+        named = [*features, label, *filter(None, (id, time))]
+        if twice := [column for column in named if named.count(column) > 1]:
+            raise DataError(f"the column '{twice[0]}' is named for two things; name each once")
+        fields = {
+            VALUES: Field(features[0], "sequence", option="--data.feature_columns"),
+            "label": Field(label, "label", option="--data.label_column"),
+        }
+        if id:
+            fields["id"] = Field(id, "label", option="--data.id_column")
+        super().__init__(options, fields)
+        self._columns = _Columns(tuple(features), id, time)
+
+    def read(self, paths, preprocessor=None, **options):
+        self._expect(preprocessor)
+        return super().read(paths, preprocessor, **options)
+
+    def requests(self, paths, preprocessor=None):
+        self._expect(preprocessor)
+        return super().requests(paths, preprocessor)
+
+    def _expect(self, preprocessor: Any) -> None:
+        """Makes the features of a trained model those of a good row."""
+        self._columns.width = getattr(preprocessor, "features", None)
+
+    def _prepared(self, table: Table) -> Table:
+        return (StepsTable if self._columns.id else SequencesTable)(table, self._columns)
+
+    def _lines(self, path: str, fields: dict[str, Field]) -> Table:
+        first, *others = self._columns.features
+        texts = {column: Field(column, required=False) for column in others}
+        return SequencesTable(LinesTable(path, {VALUES: Field(first), **texts}), self._columns)
+
+
+@dataclass
+class _Columns:
+    """What the columns are for, and how many features the first sequence has."""
+
+    features: tuple[str, ...]
+    id: str | None
+    time: str | None
+    width: int | None = None
+
+
+@dataclass(frozen=True)
+class _Wrapped:
+    """A table read in another way. The column of the first feature has the arrays of all."""
+
+    table: Table
+    own: _Columns
+
+    @property
+    def name(self) -> str:
+        return self.table.name
+
+    @property
+    def folder(self) -> Path:
+        return self.table.folder
+
+    def size(self) -> int:
+        return self.table.size()
+
+    def where(self, row: int) -> str:
+        return self.table.where(row)
+
+    def columns(self) -> list[str]:
+        """The table's columns; those of features and steps must be among them."""
+        columns = self.table.columns()
+        options = dict.fromkeys(self.own.features, "--data.feature_columns")
+        options |= {
+            self.own.id or "": "--data.id_column",
+            self.own.time or "": "--data.time_column",
+        }
+        for column, option in options.items():
+            if column:
+                has_column(self.table, columns, Field(column, option=option))
+        return columns
+
+
+class SequencesTable(_Wrapped):
+    """A table with a sequence a row."""
+
+    def columns(self) -> list[str]:
+        # Whichever of them a line of JSON turns out to have.
+        return self.table.columns() if isinstance(self.table, LinesTable) else super().columns()
+
+    def chunks(self, columns: Sequence[str], size: int) -> Iterator[Chunk]:
+        first = self.own.features[0]
+        others = [column for column in columns if column != first]
+        for chunk in self.table.chunks([*self.own.features, *others], size):
+            features = zip(*(chunk.cells[name] for name in self.own.features), strict=True)
+            values = [self._sequence(cells) for cells in features]
+            good = [index for index, value in enumerate(values) if not isinstance(value, str)]
+            cells = {name: [chunk.cells[name][index] for index in good] for name in others}
+            bad = [
+                (row, value)
+                for row, value in zip(chunk.rows, values, strict=True)
+                if isinstance(value, str)
+            ]
+            yield Chunk(
+                [chunk.rows[index] for index in good],
+                {**cells, first: [values[index] for index in good]},
+                chunk.broken + bad,
+            )
+
+    def _sequence(self, cells: Sequence[Any]) -> np.ndarray | str:
+        """A row's numbers, (steps, features), or what is wrong with them."""
+        names = self.own.features
+        if len(names) > 1 and all(cell is None for cell in cells[1:]):
+            whole = to_sequence(cells[0])  # `values` of a request, with all features in it
+            if not isinstance(whole, str) and whole.shape[1] == len(names):
+                return whole
+        parts: list[np.ndarray] = []
+        for name, cell in zip(names, cells, strict=True):
+            part = to_sequence(cell)
+            if isinstance(part, str):
+                return f"column '{name}' {part}"
+            if len(names) > 1 and part.shape[1] > 1:
+                return f"column '{name}' has {part.shape[1]} numbers a step, not one"
+            if parts and len(part) != len(parts[0]):
+                return (
+                    f"column '{name}' has {len(part)} steps where '{names[0]}' has {len(parts[0])}"
+                )
+            parts.append(part)
+        values = np.concatenate(parts, axis=1)
+        self.own.width = self.own.width or values.shape[1]
+        if values.shape[1] != self.own.width:
+            found, wanted = values.shape[1], self.own.width
+            return f"column '{names[0]}' has {found} numbers a step where others have {wanted}"
+        return values
+
+
+class StepsTable(_Wrapped):
+    """A table with a step a row, which is read whole; a sequence is in one file.
+
+    A sequence is named by its first row. One with a bad row is bad, by that row.
+    """
+
+    def chunks(self, columns: Sequence[str], size: int) -> Iterator[Chunk]:
+        first = self.own.features[0]
+        steps = self._read([column for column in columns if column != first])
+        broken = steps.broken + list(steps.bad.values())
+        good = [index for index, name in enumerate(steps.names) if name not in steps.bad]
+        for start in range(0, max(len(good), 1), size):
+            part = good[start : start + size]
+            cells: dict[str, list[Any]] = {
+                column: [found[index] for index in part] for column, found in steps.shared.items()
+            }
+            cells[first] = [steps.values[index] for index in part]
+            yield Chunk([steps.rows[index] for index in part], cells, broken)
+            broken = []
+
+    def _read(self, shared: Sequence[str]) -> "_Sequences":
+        """All sequences; cells of the `shared` columns must be the same within each."""
+        steps = _Steps(self.own, shared)
+        wanted = dict.fromkeys([*self.own.features, self.own.id, self.own.time, *shared])
+        for chunk in self.table.chunks([column for column in wanted if column], CHUNK):
+            steps.add(chunk)
+        return steps.sequences()
+
+
+@dataclass
+class _Sequences:
+    """Sequences, by the same positions in each list, and what is wrong with some."""
+
+    names: list[str]
+    rows: list[int]  # each one's first
+    values: list[np.ndarray]
+    shared: dict[str, list[Any]]
+    bad: dict[str, tuple[int, str]]  # name -> row, problem
+    broken: list[tuple[int, str]]  # rows of no sequence
+
+
+@dataclass
+class _Steps:
+    """Steps of sequences, as they are read."""
+
+    own: _Columns
+    shared: Sequence[str]
+    numbering: Numbering = field(default_factory=Numbering)
+    codes: list[np.ndarray] = field(default_factory=list)
+    values: list[np.ndarray] = field(default_factory=list)
+    times: list[str] = field(default_factory=list)
+    rows: dict[str, int] = field(default_factory=dict)
+    firsts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    bad: dict[str, tuple[int, str]] = field(default_factory=dict)
+    broken: list[tuple[int, str]] = field(default_factory=list)
+
+    def add(self, chunk: Chunk) -> None:
+        """Takes the steps of a chunk of a table."""
+        names, nameless = Field(self.own.id or "", "label").convert(chunk.cells[self.own.id or ""])
+        self.broken += chunk.broken
+        self.broken += [(chunk.rows[index], why) for index, why in nameless.items()]
+        kept = [index for index, name in enumerate(names) if name is not None]
+        names = [names[index] for index in kept]
+        rows = [chunk.rows[index] for index in kept]
+        cells = {column: [found[index] for index in kept] for column, found in chunk.cells.items()}
+        self.codes.append(self.numbering.encode(np.array(names, object)))
+        numbers = [
+            self._numbers(column, cells[column], names, rows) for column in self.own.features
+        ]
+        self.values.append(np.stack(numbers, axis=1))
+        if self.own.time:
+            self.times += self._converted(Field(self.own.time, "label"), cells, names, rows)
+        for name, row in zip(names, rows, strict=True):
+            self.rows.setdefault(name, row)
+        for column in self.shared:
+            self._share(column, cells[column], names, rows)
+
+    def sequences(self) -> _Sequences:
+        """All that were added, by first appearance."""
+        names = self.numbering.names
+        if not names:
+            return _Sequences([], [], [], {column: [] for column in self.shared}, {}, self.broken)
+        codes = np.concatenate(self.codes)
+        keys = (_ranks(self.times), codes) if self.own.time else (codes,)
+        order = np.lexsort(keys)  # stable
+        ends = np.cumsum(np.bincount(codes))[:-1]
+        return _Sequences(
+            names,
+            [self.rows[name] for name in names],
+            np.split(np.concatenate(self.values)[order], ends),
+            {column: [self.firsts[column][name] for name in names] for column in self.shared},
+            self.bad,
+            self.broken,
+        )
+
+    def _converted(
+        self, column: Field, cells: dict[str, list[Any]], names: list[str], rows: list[int]
+    ) -> list[Any]:
+        """A column's values; those that are none make their sequences bad."""
+        values, problems = column.convert(cells[column.column])
+        for index, why in problems.items():
+            self.bad.setdefault(names[index], (rows[index], why))
+        return values
+
+    def _numbers(
+        self, column: str, cells: list[Any], names: list[str], rows: list[int]
+    ) -> np.ndarray:
+        number = Field(column, "number")
+        return number.array(self._converted(number, {column: cells}, names, rows))
+
+    def _share(self, column: str, cells: list[Any], names: list[str], rows: list[int]) -> None:
+        """Sees to it that a sequence has one value of a column."""
+        firsts = self.firsts.setdefault(column, {})
+        for name, row, cell in zip(names, rows, cells, strict=True):
+            first = firsts.setdefault(name, cell)
+            if cell != first and name not in self.bad:
+                why = (
+                    f"column '{column}' is '{clip(str(cell))}' where the sequence '{clip(name)}' "
+                    f"has '{clip(str(first))}' before"
+                )
+                self.bad[name] = (row, why)
+
+
+def to_sequence(cell: Any) -> np.ndarray | str:
+    """The numbers of a cell as float32 (steps, features), or what is wrong with it, in words.
+
+    A cell is a list of numbers, a list of such lists, text of either as JSON, or text of numbers
+    with blanks or commas between them.
+    """
+    if isinstance(cell, str):
+        cell = _parsed(cell)
+        if isinstance(cell, str):
+            return cell
+    if cell is None or (isinstance(cell, float) and cell != cell):
+        return "is empty"
+    try:
+        array = np.asarray(cell)
+    except ValueError:
+        return "has steps of unequal numbers of features"
+    if array.size == 0:
+        return "is empty"
+    if array.dtype.kind not in "iufb" or array.ndim > 2:
+        return f"is {clip(repr(cell))}, not a list of numbers"
+    with np.errstate(over="ignore"):
+        values = array.astype(np.float32).reshape(len(array) if array.ndim else 1, -1)
+    finite = np.isfinite(values).all(axis=1)
+    if not finite.all():
+        step = int(np.argmin(finite))
+        numbers = ", ".join(map(str, np.asarray(array, float).reshape(values.shape)[step]))
+        return f"has {numbers} at step {step + 1}, not a finite number"
+    return values
+
+
+def _parsed(text: str) -> list[Any] | str | None:
+    """The numbers in a text, None for one that is blank, or what is wrong with it."""
+    if text.lstrip().startswith("["):
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            return f"is {clip(text)!r}, not a list of numbers in JSON"
+    numbers: list[float] = []
+    for part in text.replace(",", " ").split():
+        try:
+            numbers.append(float(part.replace("_", "?")))
+        except ValueError:
+            return f"has {clip(part)!r} at step {len(numbers) + 1}, not a number"
+    return numbers or None
+
+
+def _ranks(times: list[Any]) -> np.ndarray:
+    """What sorts as the times do: as numbers if all are, else as text."""
+    texts = ["" if time is None else str(time) for time in times]
+    try:
+        return np.array([float(text) for text in texts])
+    except ValueError:
+        return np.unique(np.array(texts), return_inverse=True)[1]

@@ -1,0 +1,1 @@
+"""Files of rows, whatever their format, and how rows become records."""

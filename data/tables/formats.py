@@ -1,0 +1,213 @@
+"""The formats of tables, by the files' endings.
+
+table = open_table("reviews.csv.gz")
+table.columns()                                  # ["text", "stars"]
+for chunk in table.chunks(["text"], size=8192):
+    chunk.rows, chunk.cells["text"], chunk.broken
+"""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any
+
+from data.cells import clip
+from data.errors import DataError
+from data.records import CHUNK_BYTES
+from data.tables.table import (
+    Chunk,
+    FileTable,
+    Table,
+    batches,
+    check_filled_file,
+    decode_line,
+    known_format,
+    not_utf8,
+    opened,
+    parse_object,
+    surrogate,
+)
+from data.tables.tfrecords import TfrecordTable
+
+LARGEST_CELL = 2**24
+
+
+def open_table(path: str, format: str = "auto", header: bool = True, name: str = "") -> Table:
+    """The table in a file; its ending tells an "auto" format.
+
+    Raises:
+        DataError: there is no such file, it is empty, or its format is not known.
+    """
+    name = name or path
+    check_filled_file(path, name)
+    if format == "auto":
+        format = known_format(path) or format
+    if format == "parquet":
+        return ParquetTable(path, name)
+    if format == "tfrecord":
+        return TfrecordTable(path, name)
+    if format == "jsonl":
+        return JsonLinesTable(path, name)
+    if format in ("csv", "tsv"):
+        return CsvTable(path, name, "," if format == "csv" else "\t", header)
+    raise DataError(
+        f"{name}: the ending does not tell the format; "
+        "say --data.format csv, tsv, jsonl, parquet or tfrecord."
+    )
+
+
+@dataclass(frozen=True)
+class CsvTable(FileTable):
+    """Text with a delimiter, quoted as in RFC 4180: quoted fields may hold line breaks."""
+
+    delimiter: str
+    header: bool
+
+    def columns(self) -> list[str]:
+        for _, fields in self._records():
+            return fields if self.header else [str(number) for number in range(len(fields))]
+        raise DataError(f"{self.name} holds only blank lines; give a file that has records.")
+
+    def chunks(self, columns: Sequence[str], size: int) -> Iterator[Chunk]:
+        names = self.columns()
+        records = islice(self._records(), int(self.header), None)
+        while True:
+            chunk = Chunk([], {column: [] for column in columns}, [])
+            targets = [(cells, names.index(column)) for column, cells in chunk.cells.items()]
+            # Cells are copied row by row: keeping a chunk's rows as lists takes twice the time.
+            for row, fields in islice(records, size):
+                if len(fields) != len(names):
+                    problem = f"{len(fields)} fields where there are {len(names)} columns"
+                    chunk.broken.append((row, problem))
+                    continue
+                chunk.rows.append(row)
+                for cells, position in targets:
+                    cells.append(fields[position])
+            if not chunk.rows and not chunk.broken:
+                return
+            yield chunk
+
+    def _records(self, errors: str = "strict") -> Iterator[tuple[int, list[str]]]:
+        """The line each record starts on, and its fields; blank lines are none."""
+        # The csv module's own limit would refuse texts of more than 131,072 characters.
+        csv.field_size_limit(LARGEST_CELL)
+        start = 1
+        with opened(self.path, self.name) as file:
+            text = io.TextIOWrapper(file, "utf-8-sig", errors, newline="")
+            reader = csv.reader(text, delimiter=self.delimiter, strict=True)
+            try:
+                for fields in reader:
+                    if fields:
+                        yield start, fields
+                    start = reader.line_num + 1
+            except csv.Error as error:
+                raise DataError(
+                    f"{self.name}, row {start}: a quoting error ({error}); close the quotes, and "
+                    'write a quote inside quotes twice: "a ""word"" in quotes".'
+                ) from error
+            except UnicodeDecodeError:
+                pass
+            else:
+                return
+        self._raise_not_utf8()
+
+    def _raise_not_utf8(self) -> None:
+        """Finds the record that holds the first byte that is not UTF-8."""
+        for row, fields in self._records(errors="surrogateescape"):
+            for field in fields:
+                if bad := surrogate(field):
+                    problem = not_utf8(ord(bad) & 0xFF)
+                    raise DataError(f"{self.name}, row {row}: {problem}.")
+        raise DataError(f"{self.name} changed while it was being read; start again.")
+
+
+@dataclass(frozen=True)
+class JsonLinesTable(FileTable):
+    """One JSON object a line; a key that a line lacks is null there."""
+
+    def columns(self) -> list[str]:
+        """The keys of the first 1,000 objects."""
+        objects = (value for _, value, _ in islice(self._lines(), 1000) if isinstance(value, dict))
+        names = list(dict.fromkeys(chain.from_iterable(objects)))
+        if not names:
+            for row, problem, _ in islice(self._lines(), 1):
+                raise DataError(f"{self.name}, row {row}: {problem}.")
+            raise DataError(f"{self.name} holds only blank lines; give a file that has records.")
+        return names
+
+    def chunks(self, columns: Sequence[str], size: int) -> Iterator[Chunk]:
+        for batch in batches(self._lines(), size, lambda line: line[2]):
+            good = [(row, value) for row, value, _ in batch if isinstance(value, dict)]
+            cells = {column: [value.get(column) for _, value in good] for column in columns}
+            broken = [(row, value) for row, value, _ in batch if isinstance(value, str)]
+            yield Chunk([row for row, _ in good], cells, broken)
+
+    def _lines(self) -> Iterator[tuple[int, dict[str, Any] | str, int]]:
+        """Each line's number, its object or what is wrong with it, and its length."""
+        with opened(self.path, self.name) as file:
+            for row, line in enumerate(file, 1):
+                text = decode_line(line, self.name, row)
+                if text.strip():
+                    yield row, parse_object(text), len(line)
+
+
+@dataclass(frozen=True)
+class ParquetTable(FileTable):
+    """A Parquet file, read a record batch at a time."""
+
+    def columns(self) -> list[str]:
+        with self._open() as file:
+            return file.schema_arrow.names
+
+    def chunks(self, columns: Sequence[str], size: int) -> Iterator[Chunk]:
+        row = 1
+        with self._open() as file:
+            size = min(size, _rows_at_once(file.metadata, columns))
+            for batch in file.iter_batches(size, columns=list(columns), use_threads=False):
+                cells = {column: _python_values(batch.column(column)) for column in columns}
+                yield Chunk(list(range(row, row + len(batch))), cells, [])
+                row += len(batch)
+
+    @contextmanager
+    def _open(self) -> Iterator[Any]:
+        import pyarrow
+        from pyarrow import parquet
+
+        try:
+            # A buffered, not prefetched, reader holds pages in memory instead of row groups.
+            with parquet.ParquetFile(self.path, buffer_size=2**20, pre_buffer=False) as file:
+                yield file
+        except (pyarrow.ArrowException, OSError) as error:
+            if isinstance(error, OSError) and error.errno:
+                raise
+            raise DataError(
+                f"{self.name} can't be read as Parquet ({clip(str(error), 120)}); write it anew."
+            ) from error
+
+
+def _rows_at_once(metadata: Any, columns: Sequence[str]) -> int:
+    """How many rows of some columns take about `CHUNK_BYTES`; at least one."""
+    largest = 1.0
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        parts = (group.column(index) for index in range(group.num_columns))
+        held = sum(
+            part.total_uncompressed_size
+            for part in parts
+            if part.path_in_schema.partition(".")[0] in columns or part.path_in_schema in columns
+        )
+        largest = max(largest, held / max(group.num_rows, 1))
+    return max(1, int(CHUNK_BYTES / largest))
+
+
+def _python_values(column: Any) -> list[Any]:
+    """An Arrow array's values; as bytes if some text in it is not UTF-8."""
+    import pyarrow
+
+    try:
+        return column.to_pylist()
+    except UnicodeDecodeError:
+        return column.cast(pyarrow.large_binary()).to_pylist()

@@ -1,0 +1,106 @@
+"""What a user's paths mean, and what all tables that are read share: names, columns, bad rows."""
+
+import glob
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from data.cells import clip
+from data.errors import DataError
+from data.options import Tables
+from data.tables.fields import Field
+from data.tables.formats import CsvTable, open_table
+from data.tables.reading import BadRows
+from data.tables.table import Table
+from data.tables.tfds import PREFIX, TfdsTable
+
+SAMPLE = "sample"
+
+
+def _open_file(path: str, options: Tables, name: str) -> Table:
+    return open_table(path, options.format, options.header, name)
+
+
+def open_tables(
+    options: Tables,
+    paths: str | list[str],
+    split: str,
+    sample: str | None,
+    open_file: Callable[[str, Tables, str], Table] = _open_file,
+) -> list[Table]:
+    """The tables that some paths mean.
+
+    Args:
+        options: say the files' format.
+        paths: paths, globs, `tfds:NAME[/SPLIT]` or `sample`.
+        split: "train", "validation" or "test"; the one that `tfds:NAME` means.
+        sample: the path of the file that `sample` means, if there is one.
+        open_file: opens a file by its path, the options, and the name it has in messages.
+    """
+    tables: list[Table] = []
+    for path in [paths] if isinstance(paths, str) else paths:
+        if path.startswith(PREFIX):
+            tables.append(TfdsTable(path, split))
+        elif path == SAMPLE:
+            if split != "train":
+                raise DataError(
+                    "sample is training data, of which a test part is held out by itself; "
+                    f"name a file with --data.{split}, or leave it out."
+                )
+            if sample is None:
+                raise DataError("This task has no sample; name data with --data.train FILE.")
+            tables.append(open_file(sample, Tables(), SAMPLE))
+        else:
+            tables += [open_file(file, options, file) for file in expand(path)]
+    return tables
+
+
+def tolerate(bad: BadRows, options: Tables) -> None:
+    """Raises the first bad row, unless the user chose to skip such rows."""
+    if bad.count and options.on_bad_row == "error":
+        more = bad.count - 1
+        others = f", and {more} more bad row{'s' * (more > 1)}" if more else ""
+        raise DataError(
+            f"{bad.first}{others}; mend the data, or leave such rows out with "
+            "--data.on_bad_row skip."
+        )
+
+
+def has_column(table: Table, columns: list[str], field: Field) -> bool:
+    """Whether a table has a field's column, once; raises if it doesn't but must."""
+    count = columns.count(field.column)
+    if count > 1:
+        raise DataError(
+            f"{table.name}: {count} columns are named '{field.column}'; give each a name of its "
+            "own."
+        )
+    if count == 0 and field.required:
+        names = ", ".join(clip(column) for column in columns)
+        close = get_close_matches(field.column, columns, 1)
+        meant = f" (did you mean '{clip(close[0])}'?)" if close else ""
+        hint = f" Name yours with {field.option}." if field.option else ""
+        if isinstance(table, CsvTable) and table.header:
+            hint += " (If the first row is a record: --data.header false.)"
+        raise DataError(
+            f"{table.name}: no column '{field.column}'{meant}; the columns are: {names}.{hint}"
+        )
+    return count == 1
+
+
+def describe(tables: Sequence[Table]) -> str:
+    """What messages call some tables together."""
+    more = len(tables) - 1
+    return tables[0].name + (f" and {more} more file{'s' * (more > 1)}" if more else "")
+
+
+def expand(pattern: str) -> list[str]:
+    """The files that a path or a glob means, sorted."""
+    path = str(Path(pattern).expanduser())
+    if Path(path).exists() or not glob.has_magic(path):
+        return [path]
+    # Unlike pathlib's, this glob leaves out hidden files, which are often another program's.
+    matches = glob.glob(path, recursive=True)  # noqa: PTH207
+    files = sorted(match for match in matches if Path(match).is_file())
+    if not files:
+        raise DataError(f"{path} matches no file; check the glob (relative to {Path.cwd()}).")
+    return files

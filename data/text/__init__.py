@@ -1,0 +1,1 @@
+"""Texts: how they are cut into tokens, and texts with their translations."""

@@ -1,0 +1,1 @@
+"""The command line of a task: options in, a verb done."""

@@ -1,0 +1,58 @@
+"""What the signatures of all tasks are made with."""
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+
+import tensorflow as tf
+from tensorflow.types.experimental import ConcreteFunction
+
+Record = dict[str, tf.Tensor]
+Answers = Mapping[str, tuple[Callable[..., Record], Mapping[str, tf.TensorSpec]]]
+
+
+def traced(answers: Answers, names: Collection[str] | None = None) -> dict[str, ConcreteFunction]:
+    """Functions and what they take, by name, as a SavedModel's signatures: all, or some names'."""
+    return {
+        name: tf.function(answer, autograph=False).get_concrete_function(**specs)
+        for name, (answer, specs) in answers.items()
+        if names is None or name in names
+    }
+
+
+def lines_asset(owner: object, name: str, lines: Sequence[str]) -> Path:
+    """A file with one name a line, for people and clients to read; it lasts as long as `owner`."""
+    folder = Path(tempfile.mkdtemp(prefix="assets-"))
+    weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
+    escapes = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r"})
+    text = "".join(line.translate(escapes) + "\n" for line in lines)
+    (folder / name).write_text(text, encoding="utf-8")
+    return folder / name
+
+
+def parse_examples(serialized: tf.Tensor, inputs: Mapping[str, tf.TensorSpec]) -> Record:
+    """Raw records from serialized `tf.train.Example`s; a missing feature is an error that names it.
+
+    Args:
+        serialized: string, [B].
+        inputs: The raw inputs by name, of dtype string, int64 or float32 (or what casts from them),
+            with all dimensions known but the batch and the one after it: numbers of unequal length
+            are filled up with NaN.
+    """
+    features = {name: _feature(spec) for name, spec in inputs.items()}
+    parsed = tf.io.parse_example(serialized, features)
+    return {
+        name: value if value.dtype == inputs[name].dtype else tf.cast(value, inputs[name].dtype)
+        for name, value in parsed.items()
+    }
+
+
+def _feature(spec: tf.TensorSpec) -> tf.io.FixedLenFeature | tf.io.FixedLenSequenceFeature:
+    wire = {tf.string: tf.string, tf.int32: tf.int64, tf.int64: tf.int64}
+    dtype = wire.get(spec.dtype, tf.float32)
+    if spec.shape[1:].is_fully_defined():
+        return tf.io.FixedLenFeature(spec.shape[1:], dtype)
+    fill = float("nan") if dtype == tf.float32 else None
+    return tf.io.FixedLenSequenceFeature(spec.shape[2:], dtype, True, fill)

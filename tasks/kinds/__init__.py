@@ -1,0 +1,1 @@
+"""What tasks of one kind share, in the same files for each kind."""

@@ -1,0 +1,1 @@
+"""What a request means, to the local server and to the check of an export alike."""
