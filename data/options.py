@@ -123,7 +123,8 @@ class TimeSeries(Tables):
     around, or take 0, as where nothing was sold. All that is filled is counted, and looked back on,
     but never, other than zeros, a value to be forecast: losses are of what was measured. As
     lines are drawn towards what comes, with interpolate a history whose last step was filled is
-    neither trained on nor judged."""
+    neither trained on nor judged. Rows after the last one with a target are the future, not a
+    gap."""
 
     split: Literal["fractions", "ett_hour", "ett_minute"] = "fractions"
     """What is held out: the latest `validation_fraction` and `test_fraction` of the time, or what

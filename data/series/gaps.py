@@ -1,8 +1,10 @@
 """What is missing in series on a grid: said, or filled and counted.
 
-values, gaps = fill_gaps(grid, rows, columns, "interpolate")
+values, gaps = fill_gaps(grid, rows, columns, "interpolate", future_of(grid, rows, columns))
 filled = fill(values[:, 0], grid.bounds, "interpolate")
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,8 +15,43 @@ from data.series.stamps import stamp_text
 from data.tables.opening import describe
 
 
+@dataclass(frozen=True, eq=False)
+class Future:
+    """What a grid has after the last measurement of each series."""
+
+    steps: np.ndarray
+    """Booleans (steps,): to be forecast, with all that is known of them."""
+
+    rest: np.ndarray
+    """Booleans (steps,): from the first on that lacks a known column, of no use."""
+
+    holes: dict[str, str]
+    """Series -> where that is: "a.csv, row 12: column 'holiday' is empty"."""
+
+
+def future_of(grid: Grid, rows: StampedRows, columns: Columns) -> Future:
+    """Which steps come after the last ones of their series that have a target; one that has no row
+    is to be filled if one with a whole row follows."""
+    values = grid.spread(rows.values)
+    known = values[:, values.shape[1] - len(columns.known) :]
+    after = grid.after(~np.isnan(values[:, : len(columns.targets)]).all(axis=1))
+    absent = np.zeros(len(after), bool)
+    absent[grid.absent] = True
+    holes = after & ~absent & np.isnan(known).any(axis=1)
+    before = np.cumsum(holes) - np.repeat(grid.kept(holes)[:-1], np.diff(grid.bounds))
+    whole = after & ~absent & (before == 0)
+    steps = after & ~grid.after(whole | ~after)
+    named = {}
+    for step in np.flatnonzero(holes & (before == 1)):
+        row = int(np.flatnonzero(grid.positions == step)[0])
+        column = columns.known[int(np.argmax(np.isnan(known[step])))]
+        where = f"{rows.where(row)}: column '{column}' has no finite number"
+        named[rows.names[grid.series_of(int(step))]] = where
+    return Future(steps, after & ~steps, named)
+
+
 def fill_gaps(
-    grid: Grid, rows: StampedRows, columns: Columns, how: str, future: bool = False
+    grid: Grid, rows: StampedRows, columns: Columns, how: str, future: Future
 ) -> tuple[np.ndarray, np.ndarray]:
     """The rows' values on the grid, without gaps, and which of them were filled, booleans.
 
@@ -23,19 +60,18 @@ def fill_gaps(
         rows: in the order of series and time.
         columns: of the rows.
         how: as for `fill`, or "error".
-        future: whether the last steps of a series that have no target, but all known columns, are
-            the future, of which targets and covariates stay NaN.
+        future: of the rows; its targets and covariates stay NaN.
 
     Raises:
         DataError: a value is missing and is not to be, or can't be, filled.
     """
     values = grid.spread(rows.values)
     past = values[:, : len(columns.targets + columns.covariates)]
-    coming = _future(values, grid, columns) if future else np.zeros(len(values), bool)
-    past[coming] = np.nan
+    past[future.steps | future.rest] = np.nan
     gaps = np.isnan(values)
     _check_columns(gaps, rows, columns)
-    gaps[coming, : past.shape[1]] = False
+    gaps[future.steps, : past.shape[1]] = False
+    gaps[future.rest] = False
     if how == "error":
         _check_complete(gaps, grid, rows, columns)
     for number in np.flatnonzero(gaps.any(axis=0)):
@@ -68,15 +104,6 @@ def fill(column: np.ndarray, bounds: np.ndarray, how: str) -> np.ndarray:
     share = (steps - first) / np.maximum(last - first, 1)
     filled = column[first] * (1 - share) + column[last] * share
     return np.where(at_start & at_end, np.nan, filled).astype(column.dtype)
-
-
-def _future(values: np.ndarray, grid: Grid, columns: Columns) -> np.ndarray:
-    """Which steps are after the last target of their series, with all known columns there."""
-    targets, known = len(columns.targets), len(columns.known)
-    measured = ~np.isnan(values[:, :targets]).all(axis=1)
-    usable = ~np.isnan(values[:, values.shape[1] - known :]).any(axis=1)
-    usable[grid.absent] = True
-    return grid.after(measured, usable)
 
 
 def _check_columns(gaps: np.ndarray, rows: StampedRows, columns: Columns) -> None:

@@ -67,19 +67,20 @@ class Grid:
         spread[self.positions] = values
         return spread
 
-    def after(self, measured: np.ndarray, usable: np.ndarray) -> np.ndarray:
-        """Which steps come after the last measured one of their series, if all of these are usable.
+    def after(self, measured: np.ndarray) -> np.ndarray:
+        """Which steps come after the last measured one of their series, if it has any.
 
         Args:
             measured: booleans (steps,).
-            usable: booleans (steps,).
         """
         starts, lengths = self.bounds[:-1], np.diff(self.bounds)
         steps = np.arange(len(self.times))
         last = np.maximum.reduceat(np.where(measured, steps, -1), starts)
-        after = steps > np.repeat(last, lengths)
-        whole = np.logical_and.reduceat(usable | ~after, starts) & (last >= 0)
-        return after & np.repeat(whole, lengths)
+        return (steps > np.repeat(last, lengths)) & np.repeat(last >= 0, lengths)
+
+    def kept(self, steps: np.ndarray) -> np.ndarray:
+        """`bounds` when of all steps only those are kept for which booleans (steps,) are true."""
+        return np.concatenate([[0], np.cumsum(steps)])[self.bounds]
 
 
 def _raise_off_grid(rows: StampedRows, off: np.ndarray, frequency: Frequency) -> None:

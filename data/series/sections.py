@@ -8,7 +8,7 @@ train.series.values, train.series.times     # all rows; steps to forecast are in
 series = read_series(options, "new.csv", columns=trained.columns, frequency=trained.frequency)
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from data.cells import clip
 from data.errors import DataError
 from data.options import TimeSeries
 from data.series.frequency import DAY, HOUR, MINUTE, Frequency
-from data.series.gaps import fill_gaps
+from data.series.gaps import fill_gaps, future_of
 from data.series.grid import Grid
 from data.series.stamped import (
     Columns,
@@ -92,6 +92,9 @@ class SeriesSet:
 
     skipped: int = 0
     """Bad rows left out."""
+
+    holes: dict[str, str] = field(default_factory=dict)
+    """Series -> where its future first lacks a known column: what is known of it ends there."""
 
     @cached_property
     def truth(self) -> np.ndarray:
@@ -190,8 +193,8 @@ def read_series(
         sample: the path of the file that `sample` means.
         columns: those of a trained model, which must be there.
         frequency: that of a trained model, which the series must have.
-        future: keep rows at the end of a series with no target, but with all known columns, as time
-            steps to forecast.
+        future: keep what comes after the last target of a series as time steps to forecast, up to
+            the first row that lacks a known column; else it is left out.
         split: "train", "validation" or "test"; the one that `tfds:NAME` means.
 
     Raises:
@@ -206,15 +209,18 @@ def read_series(
     static = static_of_series(rows, columns)
     frequency = _frequency(rows, options, frequency, source)
     grid = Grid.of(rows, frequency)
-    values, gaps = fill_gaps(grid, rows, columns, options.fill, future)
+    coming = future_of(grid, rows, columns)
+    values, gaps = fill_gaps(grid, rows, columns, options.fill, coming)
+    kept = ~coming.rest if future else ~(coming.rest | coming.steps)
+    values, gaps = values[kept], gaps[kept]
     filled = zip(columns.numbers, gaps.sum(axis=0).tolist(), strict=True)
-    counts = {"time": len(grid.absent)} | dict(filled)
+    counts = {"time": int(np.count_nonzero(kept[grid.absent]))} | dict(filled)
     return SeriesSet(
         values=values,
         # Whoever says that nothing means 0 has measured 0.
         measured=~np.isnan(values) if options.fill == "zero" else ~(gaps | np.isnan(values)),
-        times=grid.times,
-        bounds=grid.bounds,
+        times=grid.times[kept],
+        bounds=grid.kept(kept),
         names=rows.names,
         columns=columns,
         static=static,
@@ -223,6 +229,7 @@ def read_series(
         missing={column: count for column, count in counts.items() if count},
         fill=options.fill,
         skipped=rows.skipped,
+        holes=coming.holes,
     )
 
 

@@ -118,8 +118,9 @@ class Windows:
                     break
                 continue
             if series.columns.known and end - origin < horizon:
+                hole = f" ({series.holes[name]})" if name in series.holes else ""
                 raise DataError(
-                    f"{where}: {end - origin} rows of the future, and the model needs "
+                    f"{where}: {end - origin} rows of the future{hole}, and the model needs "
                     f"{', '.join(series.columns.known)} for {horizon} time steps; add rows at the "
                     "end with these columns, and the targets empty."
                 )

@@ -160,7 +160,7 @@ def test_a_history_with_gaps_is_filled_as_its_file_is(data):
 
 
 def test_a_file_with_gaps_and_a_request_with_gaps_make_the_same_inputs(tmp_path):
-    cells = {"x": [5, "", 7, "", "", 9, 4, ""], "price": ["", 1, 2, "", 3, "", "", 4]}
+    cells = {"x": [5, "", 7, "", "", 9, 4, 8], "price": ["", 1, 2, "", 3, "", "", 4]}
     frame = pd.DataFrame({"time": pd.date_range("2020-01-01", periods=8, freq="D"), **cells})
     frame.to_csv(tmp_path / "a.csv", index=False)
     read = read_series(TimeSeries(known="price"), str(tmp_path / "a.csv"))

@@ -233,16 +233,17 @@ def test_a_gap_is_settled_unless_a_line_is_drawn_over_it(write):
 
 def test_a_series_is_never_filled_from_another(write):
     lines = ["time,id,x", "2020-01-01,a,1", "2020-01-02,a,", "2020-01-01,b,", "2020-01-02,b,2"]
-    lines += ["2020-01-03,b,"]
+    lines += ["2020-01-03,a,3", "2020-01-03,b,3"]
     path = write("a.csv", "\n".join(lines))
-    for fill in ("forward", "interpolate"):
-        assert read(path, series_column="id", fill=fill).values[:, 0].tolist() == [1, 1, 2, 2, 2]
+    for fill, second in (("forward", 1), ("interpolate", 2)):
+        series = read(path, series_column="id", fill=fill)
+        assert series.values[:, 0].tolist() == [1, second, 3, 2, 2, 3]
 
 
 def test_a_gap_is_refused_where_none_may_be(write):
     path = write("a.csv", table({"time": [days(9)[i] for i in (0, 1, 2, 5, 8)], "x": range(5)}))
     assert "a.csv: no row for 2020-01-04 (4 time steps are absent)" in message(path, fill="error")
-    path = write("b.csv", table({"time": days(4), "x": [1, "", 3, "nan"]}))
+    path = write("b.csv", table({"time": days(5), "x": [1, "", 3, "nan", 5]}))
     assert "b.csv, row 3: column 'x' has no finite number (2 values are missing)" in message(
         path, fill="error"
     )
@@ -302,7 +303,18 @@ def test_last_rows_without_targets_are_the_future_where_it_is_asked_for(write):
     assert series.values[:, 2].tolist() == [5, 5, 6, 7]
     assert series.missing == {}
     assert series.measured.tolist() == [[True] * 3] * 2 + [[False, False, True]] * 2
-    assert read(path, **ROLES).values[:, 0].tolist() == [1, 2, 2, 2]
+
+
+@pytest.mark.parametrize("fill", ["error", "forward", "interpolate", "zero"])
+def test_the_future_is_neither_trained_on_nor_a_part_of_the_test_part(write, fill):
+    path = write("a.csv", FUTURE)
+    series = read(path, fill=fill, **ROLES)
+    assert series.values[:, 0].tolist() == [1, 2]
+    assert series.missing == {}
+    assert stamp_text(whole(series).end) == "2020-01-03"
+    known = table({"time": days(30), "x": [*range(20), *[""] * 10], "price": range(30)})
+    sections = read_sections(TimeSeries(train=write("b.csv", known), known="price", fill=fill))
+    assert spans(sections)[2] == ("2020-01-17", "2020-01-21")
 
 
 def test_a_step_that_is_absent_in_the_future_is_filled_with_what_is_known(write):
@@ -313,11 +325,15 @@ def test_a_step_that_is_absent_in_the_future_is_filled_with_what_is_known(write)
     assert series.missing == {"time": 1, "price": 1}
 
 
-def test_last_rows_that_lack_a_known_column_too_are_missing_values(write):
-    path = write("a.csv", FUTURE.replace(",,7", ",,"))
-    series = read(path, future=True, **ROLES)
-    assert series.values[:, 0].tolist() == [1, 2, 2, 2]
-    assert series.missing == {"x": 2, "c": 1, "price": 1}
+def test_the_future_ends_with_the_first_row_that_lacks_a_known_column(write):
+    rows = FUTURE + "2020-01-05,,,\n2020-01-06,,,8\n"
+    series = read(write("a.csv", rows), future=True, **ROLES)
+    assert series.values[:, 2].tolist() == [5, 5, 6, 7]
+    assert series.missing == {}
+    assert series.holes == {"": "a.csv, row 6: column 'price' has no finite number"}
+    gone = read(write("b.csv", rows.replace("2020-01-04,,,7\n", "")), future=True, **ROLES)
+    assert gone.values[:, 2].tolist() == [5, 5, 6]  # nothing is made up before the hole
+    assert read(write("a.csv", rows), fill="zero", **ROLES).values[:, 0].tolist() == [1, 2]
 
 
 def test_each_series_has_its_own_future(write):

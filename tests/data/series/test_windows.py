@@ -288,6 +288,21 @@ def test_the_latest_window_without_a_future_that_is_known_is_refused():
     )
 
 
+def test_a_hole_in_what_is_known_of_the_future_is_named(tmp_path):
+    rows = [f"2020-01-{day:02},{day if day < 10 else ''},5" for day in range(1, 16)]
+    rows[12] = "2020-01-13,,"
+    (tmp_path / "a.csv").write_text("\n".join(["time,x,holiday", *rows]))
+    asked = TimeSeries(known="holiday", fill="zero")
+    series = read_series(asked, str(tmp_path / "a.csv"), future=True)
+    assert Windows.latest(series, window=4, horizon=3).origins.tolist() == [9]
+    with pytest.raises(DataError) as caught:
+        Windows.latest(series, window=4, horizon=4)
+    assert (
+        "a.csv: 3 rows of the future (a.csv, row 14: column 'holiday' has no finite number), and "
+        "the model needs holiday for 4 time steps"
+    ) in str(caught.value)
+
+
 def test_a_series_shorter_than_the_history_is_refused_by_name():
     with pytest.raises(DataError) as caught:
         Windows.latest(series_of([9, 4]), window=5, horizon=3)
