@@ -288,12 +288,13 @@ def test_the_latest_window_without_a_future_that_is_known_is_refused():
     )
 
 
-def test_a_hole_in_what_is_known_of_the_future_is_named(tmp_path):
+def test_a_hole_in_what_is_known_of_the_future_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     rows = [f"2020-01-{day:02},{day if day < 10 else ''},5" for day in range(1, 16)]
     rows[12] = "2020-01-13,,"
     (tmp_path / "a.csv").write_text("\n".join(["time,x,holiday", *rows]))
     asked = TimeSeries(known="holiday", fill="zero")
-    series = read_series(asked, str(tmp_path / "a.csv"), future=True)
+    series = read_series(asked, "a.csv", future=True)
     assert Windows.latest(series, window=4, horizon=3).origins.tolist() == [9]
     with pytest.raises(DataError) as caught:
         Windows.latest(series, window=4, horizon=4)
