@@ -11,8 +11,17 @@ def clip(text: str, length: int = 40) -> str:
 
 
 def shown(path: str) -> str:
-    """A path on one line, for a message."""
+    """A path on one line, for a message; octets in it that are no UTF-8 are as \\xe9."""
+    path = readable(path)
     return clip(path if path.isprintable() else repr(path), 200)
+
+
+def readable(path: str) -> str:
+    """A path as text that can be written as UTF-8, in which octets that are none are as \\xe9."""
+    try:
+        return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half of a surrogate pair, which no file's name can have
+        return path.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def from_base64(text: Any) -> bytes | None:

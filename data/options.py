@@ -58,9 +58,10 @@ class Pictures(Tables):
     """The data: pictures and their labels, from a folder of class folders or from a table.
 
     `--data.train` may be a folder, photos/CLASS/*.jpg: the folders in it are named like the classes
-    and hold their pictures, at any depth. Or a table with a picture in each row: CSV, TSV, JSONL or
-    Parquet with the paths of picture files, absolute or relative to the table's folder; Parquet as
-    Hugging Face has it, with the pictures inside; TFRecord of tf.train.Example; `tfds:NAME`.
+    and hold their pictures, at any depth, also behind links; other files in them are counted. Or a
+    table with a picture in each row: CSV, TSV, JSONL or Parquet with the paths of picture files,
+    absolute or relative to the table's folder; Parquet as Hugging Face has it, with the pictures
+    inside; TFRecord of tf.train.Example; `tfds:NAME`.
     """
 
     image_column: str = "image"

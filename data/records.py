@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
@@ -94,8 +94,12 @@ class Records(_Encoded):
         return self
 
     def counting_no_skipped(self) -> "Records":
-        """The same records, as if no bad rows had been left out of them."""
-        return replace(self, skipped=0)
+        """The same records, as if no bad rows had been left out of them, and nothing else."""
+        return replace(self, skipped=0, facts={})
+
+    def with_facts(self, facts: dict[str, Any]) -> "Records":
+        """The same records, with more that is worth saying of them."""
+        return replace(self, facts=self.facts | facts)
 
     def chunks(self, size: int = CHUNK) -> Iterator["Records"]:
         """Consecutive parts of at most `size` records and about 64 MiB of bytes and arrays."""
@@ -118,8 +122,6 @@ class Records(_Encoded):
 class StreamedRecords(_Encoded):
     """Records that stay in their files: each call of `chunks` reads the files once more."""
 
-    facts: ClassVar[dict[str, Any]] = {}
-
     def __init__(
         self,
         read: Callable[[int], Iterator[Records]],
@@ -127,6 +129,7 @@ class StreamedRecords(_Encoded):
         keep: np.ndarray,
         skipped: int = 0,
         source: str = "",
+        facts: dict[str, Any] | None = None,
     ):
         """Takes a reader of all good rows, and what a first pass over them found.
 
@@ -136,12 +139,14 @@ class StreamedRecords(_Encoded):
             keep: which of the good rows these records are, booleans.
             skipped: bad rows left out.
             source: what to call the records in messages.
+            facts: what else is worth saying of all the data, by name.
         """
         self._read = read
         self._codes = codes
         self._keep = keep
         self.skipped = skipped
         self.source = source
+        self.facts = facts or {}
 
     def __len__(self) -> int:
         return int(np.count_nonzero(self._keep))
@@ -150,15 +155,19 @@ class StreamedRecords(_Encoded):
         """The records at `indices` (integers without repeats), in the order of the files."""
         keep = np.zeros_like(self._keep)
         keep[np.flatnonzero(self._keep)[indices]] = True
-        return StreamedRecords(self._read, self._codes, keep, self.skipped, self.source)
+        return self._replaced(keep=keep)
 
     def first(self, count: int) -> Records:
         """The first records, in memory."""
         return next(self.chunks(count))
 
     def counting_no_skipped(self) -> "StreamedRecords":
-        """The same records, as if no bad rows had been left out of them."""
-        return StreamedRecords(self._read, self._codes, self._keep, 0, self.source)
+        """The same records, as if no bad rows had been left out of them, and nothing else."""
+        return self._replaced(skipped=0, facts={})
+
+    def with_facts(self, facts: dict[str, Any]) -> "StreamedRecords":
+        """The same records, with more that is worth saying of them."""
+        return self._replaced(facts=self.facts | facts)
 
     def chunks(self, size: int = CHUNK) -> Iterator[Records]:
         """The records in the order of the files, in parts of at most `size`."""
@@ -182,6 +191,10 @@ class StreamedRecords(_Encoded):
         rank = np.empty(len(order), np.int32)
         rank[order] = np.arange(len(order))
         return rank[codes], [names[code] for code in present[order]]
+
+    def _replaced(self, **changes: Any) -> "StreamedRecords":
+        same = {"keep": self._keep, "skipped": self.skipped, "source": self.source}
+        return StreamedRecords(self._read, self._codes, **{**same, "facts": self.facts, **changes})
 
 
 def bounded(weights: Sequence[int], size: int) -> Iterator[slice]:

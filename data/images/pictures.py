@@ -22,6 +22,7 @@ THREADS = min(8, os.cpu_count() or 1)
 # Common formats that are told by name, so that it is clear what to convert.
 _OTHERS = ("AVIF", "ICO", "JPEG2000", "PPM", "PSD", "TIFF")
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM")
+_OTHER_SIGNATURES = (b"II*\0", b"MM\0*", b"8BPS", b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51")
 
 # Bits of a pixel that TensorFlow's decoder takes.
 _BMP_BITS = (8, 24, 32)
@@ -54,6 +55,15 @@ def load_pictures(
     # Pillow and the reading of files both let other threads run.
     with ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(load, cells))
+
+
+def begins_like_a_picture(start: bytes) -> bool:
+    """Whether the first 16 bytes of a file are those of a picture, in a format that can be decoded
+    or in one that is common elsewhere; not of BMP, as "BM" may begin a text."""
+    is_webp = (start[:4], start[8:12]) == (b"RIFF", b"WEBP")
+    return (
+        is_webp or start[4:8] == b"ftyp" or start.startswith((*_SIGNATURES[:3], *_OTHER_SIGNATURES))
+    )
 
 
 def problem_with(picture: bytes, max_pixels: int) -> str | None:
@@ -154,7 +164,7 @@ def _unidentified(picture: bytes) -> str:
     """What to say of bytes that are not a picture in one of the formats."""
     if picture.startswith(_SIGNATURES) or (picture[:4], picture[8:12]) == (b"RIFF", b"WEBP"):
         return "is truncated or corrupt (its header is broken)"
-    if picture[4:8] == b"ftyp" and picture[8:11] in (b"hei", b"hev", b"mif"):
+    if _is_heic(picture):
         return "is a HEIC picture; convert it to JPEG or PNG"
     Image.init()
     try:
@@ -164,3 +174,7 @@ def _unidentified(picture: bytes) -> str:
             return f"is {article} {image.format} picture; convert it to JPEG or PNG"
     except Exception:
         return f"is not a picture; give {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+
+
+def _is_heic(picture: bytes) -> bool:
+    return picture[4:8] == b"ftyp" and picture[8:11] in (b"hei", b"hev", b"mif")

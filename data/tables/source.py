@@ -13,13 +13,14 @@ What fits in memory comes as `Records`; files above the memory limit as `Streame
 hold one number a row and are split just as exactly.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data.cells import clip
+from data.cells import clip, readable
 from data.errors import DataError
 from data.options import Tables
 from data.records import CHUNK, Records, StreamedRecords, label_counts
@@ -30,6 +31,7 @@ from data.tables.folders import (
     FILE,
     FolderTable,
     PicturesTable,
+    is_other_picture,
     is_picture,
     pictures_in,
 )
@@ -37,7 +39,7 @@ from data.tables.formats import open_table
 from data.tables.lines import STDIN, LinesTable, holds_lines
 from data.tables.opening import SAMPLE, describe, expand, has_column, open_tables, tolerate
 from data.tables.reading import BadRows, load, picture_bytes, scan, stream
-from data.tables.table import Table
+from data.tables.table import Table, known_format
 
 if TYPE_CHECKING:  # for TensorFlow takes seconds to import
     from data.preprocessing import Preprocessor
@@ -82,7 +84,12 @@ class TableSource:
         if not options.train:
             raise DataError("No training data; name it with --data.train FILE.")
         train = self._read(self._open(options.train, "train"))
-        known = self._classes(train, stratify) if stratify else None
+        known = None
+        if stratify:
+            known = self._classes(train, stratify)
+            train = train.with_facts(
+                {"classes": f"{len(known)} ({_listed(label_counts(train, stratify))})"}
+            )
         validation = self._named(options.validation, "validation", stratify, known)
         test = self._named(options.test, "test", stratify, known)
         if test is None and options.train in (SAMPLE, [SAMPLE]):
@@ -154,10 +161,11 @@ class TableSource:
             folder = image is not None and Path(path).expanduser().is_dir()
             files += _pictures(path) if folder else [path] if path == STDIN else expand(path)
         options = self._options
-        for are_pictures, group in groupby(files, lambda path: bool(image) and is_picture(path)):
+        for are_pictures, group in groupby(files, lambda path: bool(image) and _shows(path)):
             names = list(group)
             if are_pictures and image:
-                pictures = PicturesTable(names[0], names, {FILE: names, image: names})
+                cells = {FILE: list(map(readable, names)), image: names}
+                pictures = PicturesTable(names[0], names, cells)
                 yield pictures, self._present([pictures], require_labels=False) | file
                 continue
             for name in names:
@@ -206,7 +214,7 @@ class TableSource:
         image, label = self._column("image"), self._column("label")
         if image and label and Path(path).is_dir():
             return FolderTable(path, name, image, label)
-        if image and is_picture(path) and options.format == "auto":
+        if image and options.format == "auto" and _shows(path):
             raise DataError(
                 f"{path} is a single picture; name a folder that has a folder of pictures for each "
                 "class, or a table of pictures."
@@ -224,6 +232,8 @@ class TableSource:
         bad = BadRows()
         records = (load if fits else stream)(tables, fields, source, bad)
         tolerate(bad, self._options)
+        if facts := _facts(tables):
+            records = records.with_facts(facts)
         if not len(records):
             skipped = f" but {bad.count} bad rows that were skipped" if bad.count else ""
             raise DataError(f"{source} has no records{skipped}; give a file that has some.")
@@ -279,9 +289,32 @@ class TableSource:
                     )
 
 
+def _facts(tables: Sequence[Table]) -> dict[str, int]:
+    """What is worth saying of tables, counted over all."""
+    counts: Counter[str] = Counter()
+    for table in tables:
+        counts.update(getattr(table, "facts", {}))
+    return dict(counts)
+
+
+def _shows(path: str) -> bool:
+    """Whether a file is a picture, by its ending or, where no format is known by that, by what it
+    begins with."""
+    if is_picture(path) or is_other_picture(path):
+        return True
+    if path == STDIN or known_format(path) is not None or not Path(path).is_file():
+        return False
+    from data.images.pictures import begins_like_a_picture
+
+    with Path(path).open("rb") as file:
+        return begins_like_a_picture(file.read(16))
+
+
 def _pictures(folder: str) -> list[str]:
-    """The pictures anywhere in a folder, of which there must be some."""
-    files = pictures_in(str(Path(folder).expanduser()))
+    """The pictures anywhere in a folder, of which there must be some; also those that have to be
+    converted, as nobody would see which of them lack an answer."""
+    found = pictures_in(str(Path(folder).expanduser()))
+    files = sorted(found.files + found.others)
     if not files:
         raise DataError(f"{folder} has no pictures ({', '.join(EXTENSIONS)}); name another folder.")
     return files

@@ -26,6 +26,7 @@ from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 import yaml
 from jsonargparse import ArgumentParser, set_parsing_settings
 
+from data.cells import readable
 from data.errors import DataError
 from tasks.engine.command.verbs import VERBS
 from tasks.engine.errors import ExportError, RunError, Stopped, UsageError
@@ -112,9 +113,22 @@ def _config(task: Task, options: dict[str, Any]) -> Config:
     """The options of all sections as their dataclasses."""
     sections = _sections(task, "train")
     plain = {name: dict(options.get(name) or {}) for name in sections}
+    _require_text(plain)
     parts: dict[str, Any] = {name: kind(**plain[name]) for name, kind in sections.items()}
     parts.setdefault("decode", None)
     return Config(**parts, plain={"task": task.name, **plain})
+
+
+def _require_text(options: dict[str, dict[str, Any]]) -> None:
+    """Refuses names of files that are not UTF-8: config, logs and report could not hold them."""
+    for section, part in options.items():
+        for key, value in part.items():
+            for text in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(text, str) and readable(text) != text:
+                    raise UsageError(
+                        f"--{section}.{key} {readable(text)}: the name is not UTF-8; rename the "
+                        "file or folder"
+                    )
 
 
 def _run_options(task: Task, arguments: list[str]) -> dict[str, Any]:

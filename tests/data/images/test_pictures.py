@@ -4,6 +4,8 @@ import base64
 import gzip
 import io
 import json
+import os
+import shutil
 import struct
 import sys
 from importlib import import_module
@@ -225,6 +227,96 @@ def test_the_memory_limit_counts_the_pictures_that_a_manifest_names(write):
     assert isinstance(source(memory_limit_mb=1).read("a.csv"), StreamedRecords)
 
 
+def test_less_common_endings_of_the_formats_are_read(photos, write):
+    for ending in ("jfif", "jpe", "pjpeg", "JFIF"):
+        write(f"photos/cat/new.{ending}", encoded("JPEG"))
+    write("photos/dog/new.dib", encoded("BMP"))
+    records = source().read(photos)
+    assert (len(records), records.facts) == (25, {})
+
+
+@pytest.mark.parametrize("options", MODES)
+def test_files_in_class_folders_that_are_left_out_are_counted(photos, write, options):
+    for name in ("cat/1.tif", "dog/2.TIF", "cat/3.heic", "dog/list", "other.tiff"):
+        write(f"photos/{name}", b"any")
+    for name in ("cat/.DS_Store", "cat/Thumbs.db", "cat/._1.tif"):
+        write(f"photos/{name}", b"any")
+    Path("photos/cat/far").symlink_to("nowhere")
+    splits = source(train=photos, validation_fraction=0.2, **options).splits(1)
+    assert splits.train.facts == {
+        ".heic files left out": 1,
+        ".tif files left out": 2,
+        ".tiff files left out": 1,
+        "broken links left out": 1,
+        "files without an ending left out": 1,
+        "classes": "2 (cat, dog)",
+    }
+    assert splits.validation.facts == {}
+
+
+def test_folders_that_are_links_are_followed_but_not_in_circles(photos, write):
+    for shade in range(3):
+        write(f"elsewhere/more/deep/{shade}.png", encoded(shade=shade))
+    Path("photos/cat/more").symlink_to("../../elsewhere/more")
+    Path("elsewhere/more/deep/again").symlink_to("..")  # a circle
+    Path("photos/cat/all").symlink_to("..")  # the folder with the class folders
+    Path("photos/bird").symlink_to("../elsewhere")
+    assert label_counts(source().read(photos)) == {"bird": 3, "cat": 15, "dog": 8}
+    assert len(values(source().requests("photos/cat"))) == 15
+
+
+def test_a_folder_that_can_not_be_read_is_named(photos, monkeypatch):
+    Path("photos/cat/closed").mkdir()
+    scandir = os.scandir
+
+    def closed(folder):
+        if str(folder).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr("os.scandir", closed)
+    assert message(photos).startswith("photos/cat/closed can't be read (Permission denied)")
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"train": "train", "test": "test"},
+        {"train": "Training", "validation": "valid", "test": "TEST"},
+        {"train": "train"},
+    ],
+)
+def test_folders_of_splits_are_not_taken_for_classes(photos, named):
+    Path("set").mkdir()
+    for name in named.values():
+        shutil.copytree(photos, f"set/{name}")
+    typed = " ".join(f"--data.{split} set/{name}" for split, name in named.items())
+    assert message("set") == (
+        f"set has the folders of splits in it ({', '.join(named.values())}), not of classes; "
+        f"give {typed}."
+    )
+
+
+def test_classes_may_be_called_like_splits(photos):
+    Path("photos/cat").rename("photos/train")
+    Path("photos/dog").rename("photos/test")
+    assert label_counts(source().read(photos)) == {"test": 8, "train": 12}
+
+
+def test_names_that_are_not_utf8_are_told_in_text(photos, write):
+    path = os.fsdecode(b"photos/cat/caf\xe9.png")
+    write(path, encoded())
+    chunk = next(source().requests("photos/cat"))
+    assert chunk.columns["file"][-1] == r"photos/cat/caf\xe9.png"
+    assert len(source().read(photos)) == 21
+    write(path, b"")
+    assert message(photos).startswith(r"photos/cat/caf\xe9.png is empty")
+    Path("photos/cat").rename(os.fsdecode(b"photos/th\xe9"))
+    assert message(photos) == (
+        r"photos/th\xe9: the folder's name is not UTF-8, and so no label; rename the folder."
+    )
+
+
 # What is said about bad pictures
 
 
@@ -409,6 +501,20 @@ def test_bytes_may_be_base64_in_lines_too(write):
         with pytest.raises(DataError, match=f"column 'blob' {problem}"):
             path = write("b.jsonl", f'{{"blob": {cell}}}')
             list(TableSource(Pictures(), fields).requests(path))
+
+
+def test_requests_are_pictures_whatever_they_are_called(photos, write):
+    named = write("1.jfif", encoded("JPEG"))
+    unnamed = write("upload", encoded("WEBP"))
+    assert values(source().requests([named, unnamed])) == [encoded("JPEG"), encoded("WEBP")]
+
+
+@pytest.mark.parametrize("name", ["a.tif", "photos/cat/a.tif", "a"])
+def test_requests_of_other_formats_say_what_to_do(photos, write, name):
+    write(name, encoded("TIFF"))
+    asked = "photos/cat" if name.startswith("photos") else name
+    with pytest.raises(DataError, match=f"^{name} is a TIFF picture; convert it to JPEG or PNG;"):
+        list(source().requests(asked))
 
 
 def test_bad_requests_are_named_or_skipped(photos, write):

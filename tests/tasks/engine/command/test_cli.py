@@ -39,3 +39,13 @@ def test_translations_have_no_classes_to_weigh(tmp_path, capsys):
         main(Translation, ["train", *options, "--train.class_weights", "balanced"])
     assert end.value.code == 2
     assert "balanced: translations have no classes; leave it out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["data.train", "run.dir", "export.dir"])
+def test_names_that_no_log_could_hold_are_refused(option, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(Translation, ["train", "--data.train", "sample", f"--{option}", "th\udce9"])
+    assert end.value.code == 2
+    assert capsys.readouterr().err == (
+        f"error: --{option} th\\xe9: the name is not UTF-8; rename the file or folder\n"
+    )
