@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import tensorflow as tf
@@ -46,6 +46,9 @@ _FORMER = {
 
 class Preprocessor(tf.Module):
     """Raw records in, model inputs out; subclasses answer the methods that raise here."""
+
+    surveyed: ClassVar[int | None] = 0
+    """How many records of a data set `data.survey` tallies; None for all of them."""
 
     def encode(self, record: Mapping[str, tf.Tensor]) -> Encoded:
         """A batch of raw records as tensors of the same first dimension, ragged ones unpadded."""
@@ -82,6 +85,16 @@ class Preprocessor(tf.Module):
     def targets(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """What the model should answer for these records."""
         raise NotImplementedError
+
+    def tally(self, columns: Mapping[str, np.ndarray]) -> dict[str, int]:
+        """What becomes of raw records, as counts that can be added up: how many are cut, and, as
+        `data.survey` names them, their tokens and which of these are unknown."""
+        return {}
+
+    def warning(self, facts: Mapping[str, Any], records: int) -> str | None:
+        """What is wrong with some data, and how to mend it, if `data.survey` found these facts of
+        so many of its records."""
+        return None
 
     def state(self) -> tuple[dict[str, Any], Mapping[str, Sequence[str] | bytes]]:
         """The constructor's plain arguments, and its word lists, which are kept as text files; a

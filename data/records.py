@@ -94,7 +94,7 @@ class Records(_Encoded):
         return self
 
     def counting_no_skipped(self) -> "Records":
-        """The same records, as if no bad rows had been left out of them, and nothing else."""
+        """The same records, as if nothing had been left out of them, and nothing said of them."""
         return replace(self, skipped=0, facts={})
 
     def with_facts(self, facts: dict[str, Any]) -> "Records":
@@ -162,7 +162,7 @@ class StreamedRecords(_Encoded):
         return next(self.chunks(count))
 
     def counting_no_skipped(self) -> "StreamedRecords":
-        """The same records, as if no bad rows had been left out of them, and nothing else."""
+        """The same records, as if nothing had been left out of them, and nothing said of them."""
         return self._replaced(skipped=0, facts={})
 
     def with_facts(self, facts: dict[str, Any]) -> "StreamedRecords":

@@ -48,7 +48,7 @@ def hold_out(
         np.arange(len(records)), test_size=count, random_state=seed, stratify=codes
     )
     held_out = records.take(np.sort(held))
-    # Bad rows are counted once, with the records that stay.
+    # What was left out is counted once, with the records that stay.
     return records.take(np.sort(stay)), held_out.counting_no_skipped()
 
 

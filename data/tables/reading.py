@@ -1,5 +1,6 @@
 """From tables to records: cells become values, and bad rows are told from good ones."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
@@ -71,7 +72,7 @@ def load(tables: Sequence[Table], fields: dict[str, Field], source: str, bad: Ba
         key: np.concatenate([field.array([]), *(part[key] for part in parts)])
         for key, field in fields.items()
     }
-    return Records(columns, bad.count, source)
+    return Records(columns, bad.count, source, _facts(tables))
 
 
 def stream(
@@ -87,7 +88,16 @@ def stream(
             codes[key].append(numbering.encode(part.records.columns[key]))
     labels = {key: (np.concatenate(codes[key]), numberings[key].names) for key in numberings}
     read = partial(_good, tables, fields, bad.rows)
-    return StreamedRecords(read, labels, np.ones(count, bool), bad.count, source)
+    keep = np.ones(count, bool)
+    return StreamedRecords(read, labels, keep, bad.count, source, _facts(tables))
+
+
+def _facts(tables: Sequence[Table]) -> dict[str, int]:
+    """What the tables leave out, in all."""
+    facts: Counter[str] = Counter()
+    for table in tables:
+        facts.update(getattr(table, "facts", {}))
+    return dict(facts)
 
 
 def picture_bytes(table: Table, fields: dict[str, Field]) -> int:

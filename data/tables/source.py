@@ -13,7 +13,6 @@ What fits in memory comes as `Records`; files above the memory limit as `Streame
 hold one number a row and are split just as exactly.
 """
 
-from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -232,8 +231,6 @@ class TableSource:
         bad = BadRows()
         records = (load if fits else stream)(tables, fields, source, bad)
         tolerate(bad, self._options)
-        if facts := _facts(tables):
-            records = records.with_facts(facts)
         if not len(records):
             skipped = f" but {bad.count} bad rows that were skipped" if bad.count else ""
             raise DataError(f"{source} has no records{skipped}; give a file that has some.")
@@ -287,14 +284,6 @@ class TableSource:
                         f"{len(unknown)} such labels; training has {_listed(known)}); correct "
                         "them, leave them out, or add training records of them."
                     )
-
-
-def _facts(tables: Sequence[Table]) -> dict[str, int]:
-    """What is worth saying of tables, counted over all."""
-    counts: Counter[str] = Counter()
-    for table in tables:
-        counts.update(getattr(table, "facts", {}))
-    return dict(counts)
 
 
 def _shows(path: str) -> bool:

@@ -47,7 +47,11 @@ class Chunk(NamedTuple):
 
 
 class Table(Protocol):
-    """What can be read as rows and columns."""
+    """What can be read as rows and columns.
+
+    One that leaves out what might have been meant to be read may have `facts`, counts by name,
+    which training says: {"files that are no pictures": 3}.
+    """
 
     @property
     def name(self) -> str:

@@ -253,24 +253,23 @@ class ParallelSource:
 def shortened(
     splits: Splits, preprocessor: "TranslationPreprocessor", options: ParallelTexts
 ) -> Splits:
-    """The splits without the training pairs that are too long, if those are to be dropped; in any
-    case they are counted."""
+    """The splits without the training pairs that are too long, which are counted, if those are to
+    be dropped."""
     train = splits.train
     assert isinstance(train, Records)
+    if options.too_long == "truncate":  # which the preprocessor counts
+        return splits
     long = preprocessor.too_long(train.columns)
     if not long.any():
         return splits
     count = int(long.sum())
-    if options.too_long == "truncate":
-        facts = {"pairs truncated": count}
-    elif count == len(train):
+    if count == len(train):
         raise DataError(
             f"{train.source}: every pair has more subwords than --model.max_length; raise it, or "
             "give --data.too_long truncate"
         )
-    else:
-        train, facts = train.take(~long), {"pairs of too many subwords": count}
-    return replace(splits, train=replace(train, facts=train.facts | facts))
+    facts = train.facts | {"pairs of too many subwords": count}
+    return replace(splits, train=replace(train.take(~long), facts=facts))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import tensorflow as tf
 import tensorflow_text as tf_text
 
 from data.preprocessing import Encoded, Preprocessor, class_ids
+from data.survey import TOKENS, UNKNOWN_SHARE, UNKNOWN_TOKENS
 from data.text.wordpiece import learn_vocabulary, normalize
 
 Tokens = Literal["word", "character", "byte", "wordpiece"]
@@ -28,6 +29,9 @@ PADDING, UNKNOWN = "[PAD]", "[UNK]"  # ids 0 and 1
 # treebanks cut contractions. Every mark and symbol is a token of its own.
 _LETTER, _APOSTROPHE = r"[\p{L}\p{M}\p{N}_]", r"['\x{2019}]"
 _WORD = rf"{_LETTER}+(?:{_APOSTROPHE}{_LETTER}+)*|{_APOSTROPHE}\p{{L}}{{1,2}}\b|[\p{{P}}\p{{S}}]"
+# Letters of languages that have no blanks between words, more of them than words have.
+_UNDIVIDED = r"(?s).*[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]{8}.*"
+UNDIVIDED = "texts without blanks between words"
 _BETWEEN_WORDS = r"[^\p{L}\p{M}\p{N}\p{P}\p{S}]+"
 
 
@@ -83,6 +87,8 @@ class TokenPreprocessor(Preprocessor):
         """What a model needs to know."""
         return {"vocabulary_size": len(self.vocabulary)}
 
+    surveyed = 50_000
+
     def encode(self, record: Mapping[str, tf.Tensor]) -> Encoded:
         return {"token_ids": self._ids(record["text"])[:, : self.max_length]}
 
@@ -97,6 +103,34 @@ class TokenPreprocessor(Preprocessor):
 
     def targets(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         return class_ids(self.labels, columns["label"])
+
+    def tally(self, columns: Mapping[str, np.ndarray]) -> dict[str, int]:
+        texts = tf.constant(columns["text"])
+        ids = self._ids(texts)
+        unknown = ids.flat_values == self.vocabulary.index(UNKNOWN)
+        tally = {
+            "texts cut": _count(ids.row_lengths() > self.max_length),
+            TOKENS: int(tf.size(ids.flat_values)),
+            UNKNOWN_TOKENS: _count(unknown),
+        }
+        if self.tokens == "word":
+            undivided = _count(tf.strings.regex_full_match(texts, _UNDIVIDED))
+            tally |= {UNDIVIDED: undivided} if undivided else {}
+        return tally
+
+    def warning(self, facts: Mapping[str, Any], records: int) -> str | None:
+        if facts.get(UNDIVIDED, 0) > 0.5 * records:
+            return (
+                "most texts have no blanks between words, so that whole phrases are read as words; "
+                "read characters instead, with --model.tokens character"
+            )
+        if facts.get(UNKNOWN_SHARE, 0) <= 0.5:
+            return None
+        other = "byte" if self.tokens == "character" else "character"
+        return (
+            f"{facts[UNKNOWN_SHARE]:.0%} of the tokens are not in the vocabulary; train on texts "
+            f"of that language, or give --model.tokens {other} or a larger --model.vocabulary_size"
+        )
 
     def state(self) -> tuple[dict[str, Any], dict[str, Sequence[str]]]:
         arguments = {
@@ -147,6 +181,8 @@ class NumberPreprocessor(Preprocessor):
         """What a model needs to know."""
         return {"features": self.features}
 
+    surveyed = None
+
     def encode(self, record: Mapping[str, tf.Tensor]) -> Encoded:
         values = record["values"]
         some = tf.reduce_any(~tf.math.is_nan(values), axis=-1)
@@ -165,6 +201,9 @@ class NumberPreprocessor(Preprocessor):
 
     def targets(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         return class_ids(self.labels, columns["label"])
+
+    def tally(self, columns: Mapping[str, np.ndarray]) -> dict[str, int]:
+        return {"sequences cut": sum(len(steps) > self.max_length for steps in columns["values"])}
 
     def state(self) -> tuple[dict[str, Any], dict[str, Sequence[str]]]:
         arguments = {"features": self.features, "max_length": self.max_length}
@@ -199,6 +238,10 @@ def split_text(
         return tf.strings.unicode_split(texts, "UTF-8")
     texts = tf.strings.regex_replace(texts, _BETWEEN_WORDS, " ")
     return tf.strings.split(tf.strings.regex_replace(texts, _WORD, r"\0 "))
+
+
+def _count(which: tf.Tensor) -> int:
+    return int(tf.math.count_nonzero(which))
 
 
 def _padded(name: str, ragged: tf.RaggedTensor, length: int | None) -> dict[str, tf.Tensor]:

@@ -105,6 +105,8 @@ class TranslationPreprocessor(Preprocessor):
             "target_vocabulary_size": None if self.joint else self.target_vocabulary_size,
         }
 
+    surveyed = None
+
     def encode(self, record: Mapping[str, tf.Tensor]) -> Encoded:
         encoded = {"source_ids": self._ids(record["text"], "source")}
         if "reference" in record:
@@ -172,6 +174,10 @@ class TranslationPreprocessor(Preprocessor):
                     ids = tokenizer.tokenize(self._cased(tf.constant(texts[rows])))
                     long[rows] |= (ids.row_lengths() > limit).numpy()
         return long
+
+    def tally(self, columns: Mapping[str, np.ndarray]) -> dict[str, int]:
+        what = "pairs truncated" if "reference" in columns else "texts cut"
+        return {what: int(np.count_nonzero(self.too_long(columns)))}
 
     def pieces(self, text: str, side: Side = "source") -> list[str]:
         """The pieces that a text is encoded as, END included, for people to read; not for a

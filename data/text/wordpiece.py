@@ -14,6 +14,7 @@ import tensorflow_text as tf_text
 
 from data.errors import DataError
 from data.preprocessing import Encoded, Preprocessor, class_ids
+from data.survey import TOKENS, UNKNOWN_SHARE, UNKNOWN_TOKENS
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
@@ -57,13 +58,15 @@ class BertPreprocessor(Preprocessor):
         self.max_length = max_length
         self.pair = pair
         self._texts = ("text", "text_pair") if pair else ("text",)
-        self._pad, self._start, self._end = (
-            self.vocabulary.index(token) for token in ("[PAD]", "[CLS]", "[SEP]")
+        self._pad, self._unknown, self._start, self._end = map(
+            self.vocabulary.index, SPECIAL_TOKENS
         )
         self._tokenizer = tf_text.FastBertTokenizer(
             list(self.vocabulary),
             token_out_type=tf.int32,
         )
+
+    surveyed = 50_000
 
     def encode(self, record: Mapping[str, tf.Tensor]) -> Encoded:
         return {
@@ -115,6 +118,26 @@ class BertPreprocessor(Preprocessor):
 
     def targets(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         return class_ids(self.labels, columns["label"])
+
+    def tally(self, columns: Mapping[str, np.ndarray]) -> dict[str, int]:
+        encoded = self.encode({name: tf.constant(columns[name]) for name in self._texts})
+        tokens = [encoded[name].flat_values.numpy() for name in self._texts]
+        counts = sum(encoded[name].row_lengths().numpy() for name in self._texts)
+        cut = counts + 1 + len(self._texts) > self.max_length
+        return {
+            "texts cut": int(np.count_nonzero(cut)),
+            TOKENS: sum(map(len, tokens)),
+            UNKNOWN_TOKENS: sum(int(np.count_nonzero(ids == self._unknown)) for ids in tokens),
+        }
+
+    def warning(self, facts: Mapping[str, Any], records: int) -> str | None:
+        if facts.get(UNKNOWN_SHARE, 0) <= 0.5:
+            return None
+        return (
+            f"{facts[UNKNOWN_SHARE]:.0%} of the tokens are not in the vocabulary; take a preset "
+            "that knows the language, such as a multilingual one, with --model.preset, or learn a "
+            "vocabulary from the data, with --model.size small"
+        )
 
     def state(self) -> tuple[dict[str, Any], dict[str, Sequence[str]]]:
         arguments = {

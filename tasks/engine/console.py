@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from data.splits import Splits
+from data.survey import WARNING
 
 
 def say(what: str, text: str) -> None:
@@ -15,6 +16,15 @@ def describe(splits: Splits) -> str:
     text = ", ".join(f"{len(records):,} {name}" for name, records in parts if records is not None)
     skipped = sum(records.skipped for _, records in parts if records is not None)
     return text + (f" ({skipped:,} bad rows skipped)" if skipped else "")
+
+
+def say_facts(facts: Mapping[str, Any]) -> None:
+    """Says what is worth saying of some data, and what is wrong with it."""
+    said = [f"{name} {value}" for name, value in facts.items() if value and name != WARNING]
+    if said:
+        say("", ", ".join(said))
+    if warning := facts.get(WARNING):
+        say("warning", warning)
 
 
 def headline(metrics: dict[str, Any]) -> str:

@@ -82,6 +82,8 @@ def test_metrics_hold_what_scripts_rely_on(trained):
         expected = {"accuracy", "macro_f1", "weighted_f1", "expected_calibration_error", "loss"}
         assert expected <= metrics[split].keys()
         assert metrics[split]["per_class"].keys() == WORDS.keys()
+        assert metrics[split]["data"]["texts cut"] == 0
+    assert metrics["data"].keys() == {"texts cut", "share of unknown tokens"}
 
 
 def test_the_run_folder_has_its_parts(trained):
@@ -168,11 +170,16 @@ def test_an_answer_depends_on_neither_batch_nor_padding(trained):
 
 
 def test_evaluate_judges_other_data(trained, tmp_path, capsys):
-    other = write_reviews(tmp_path / "other.csv", 21, seed=5)
+    other = write_reviews(tmp_path / "other.csv", 20, seed=5)
+    with other.open("a") as file:
+        file.write(f"{'fine ' * 200},good\n")
     assert run("evaluate", "--run.dir", trained.folder, "--data.test", other) == 0
     metrics = json.loads((trained.folder / "metrics.json").read_text())
     assert metrics["test"]["examples"] == 21
-    assert "test" in capsys.readouterr().out
+    assert metrics["test"]["data"]["texts cut"] == 1
+    said = capsys.readouterr().out
+    assert "test" in said and "texts cut 1" in said
+    assert "- test: texts cut: 1" in (trained.folder / "report.md").read_text()
     assert run("evaluate", "--run.dir", trained.folder, "--data.test", trained.test) == 0
 
 

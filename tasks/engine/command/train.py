@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from tasks.engine.command.export import export_model, require_writable
-from tasks.engine.console import describe, say
+from tasks.engine.console import describe, say, say_facts
 from tasks.engine.distribution import (
     is_chief,
     make_precision,
@@ -62,8 +62,7 @@ def do(task: Task, config: Config, options: Any) -> None:
     source = task.source(config.data, config.model)
     splits = source.splits(config.train.seed)
     say("data", describe(splits))
-    if facts := splits.train.facts:
-        say("", ", ".join(f"{name} {value}" for name, value in facts.items()))
+    say_facts(splits.train.facts)
     folds = source.folds(splits)
     with missing_workers(strategy):
         part = train_part(task, config, run, splits, strategy, resuming)

@@ -27,7 +27,12 @@ def backtest(
             say("fold", f"{number} of {len(folds)}: {describe(splits)}")
             resuming = own.resumable(config.plain, config.defaults)
             part = train_part(task, config, own, splits, strategy, resuming)
-            metrics = {"task": task.name, "parameters": part.parameters, "train": part.figures}
+            metrics = {
+                "task": task.name,
+                "parameters": part.parameters,
+                "train": part.figures,
+                "data": part.facts,
+            }
             judge(task, own, part, {"test": splits.test}, metrics, config, own.history())
         tested.append(metrics["test"])
     names = [name for name, value in tested[0].items() if isinstance(value, float)]

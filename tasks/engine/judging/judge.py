@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from data.preprocessing import Preprocessor
 from data.records import DataSet, Records, cell_text
-from tasks.engine.console import compared, headline, say
+from data.survey import survey
+from tasks.engine.console import compared, headline, say, say_facts
 from tasks.engine.judging.evaluation import Evaluation, evaluate, features
 from tasks.engine.options import Config
 from tasks.engine.run import Run
@@ -49,7 +50,11 @@ def judge(
             metrics[split] |= {"examples": len(records), "skipped": records.skipped}
             if config.decode:
                 metrics[split]["decode"] = asdict(config.decode)
+            own, known = survey(preprocessor, records), metrics.get("data", {})
+            if records.facts or own:
+                metrics[split]["data"] = {**records.facts, **own}
             say(split, headline(metrics[split]))
+            say_facts({k: v for k, v in records.facts.items() if known.get(k) != v} | own)
             if "baselines" in metrics[split]:
                 say("", compared(metrics[split]["baselines"], trained.objective.monitor))
             logs = run.logs / split

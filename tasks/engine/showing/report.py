@@ -171,7 +171,11 @@ def _data(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     judged = metrics.get("test") or metrics.get("validation") or {}
     if "per_class" in judged:
         facts = {"classes": len(judged["per_class"])} | facts
-    return "\n".join(part for part in (_rows(rows), _facts(facts)) if part)
+    told = [_rows(rows), _facts(facts)]
+    for split in ("validation", "test"):
+        own = metrics.get(split, {}).get("data", {})
+        told.append(_facts({f"{split}: {k}": v for k, v in own.items() if facts.get(k) != v}))
+    return "\n".join(part for part in told if part)
 
 
 def _source(split: str, data: Mapping[str, Any]) -> str:

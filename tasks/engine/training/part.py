@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from data.preprocessing import Preprocessor
 from data.splits import Splits
-from tasks.engine.console import say
+from data.survey import WARNING, survey
+from tasks.engine.console import say, say_facts
 from tasks.engine.distribution import (
     has_workers,
 )
@@ -55,8 +56,12 @@ def train_part(
         preprocessor = task.preprocessor(config.model, splits.train, config.data)
     known = splits.train.facts
     splits = task.fitted(splits, preprocessor, config.data)
-    if facts := {name: value for name, value in splits.train.facts.items() if name not in known}:
-        say("", ", ".join(f"{name} {value}" for name, value in facts.items()))
+    facts = splits.train.facts | survey(preprocessor, splits.train)
+    say_facts({name: value for name, value in facts.items() if name not in known})
+    if splits.validation is not None and WARNING not in facts:
+        # All of it is said once it is judged; but who trains in vain had better know before.
+        warning = survey(preprocessor, splits.validation).get(WARNING)
+        say_facts({WARNING: f"validation data: {warning}"} if warning else {})
     augmentation = task.augmentation(config.data, preprocessor)
     with strategy.scope():
         model = task.model(config.model, preprocessor)
@@ -117,5 +122,4 @@ def train_part(
     if averaged := run.averaged():
         figures["averaged"] = averaged
     parameters = model.count_params()
-    facts = splits.train.facts
     return Trained(best_model(run), preprocessor, objective, parameters, figures, facts)
