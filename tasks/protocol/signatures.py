@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.framework.tensor_shape_pb2 import TensorShapeProto
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 from tensorflow_serving.apis import (
     classification_pb2,
@@ -114,6 +115,7 @@ def _predict_feeds(
             except ValueError:
                 raise invalid_argument(f"tensor parsing error: {alias}") from None
         _check_type(position, value, info.dtype)
+        _check_shape(alias, value, info.tensor_shape)
         feeds[info.name] = value
     used = inputs.keys() & required.keys()
     if len(used) != len(inputs):
@@ -413,6 +415,25 @@ def _check_type(position: int, value: np.ndarray, expected: int) -> None:
     name = "string" if wanted == tf.string else type_name(np.dtype(wanted.as_numpy_dtype))
     if given != name:
         raise invalid_argument(f"Expects arg[{position}] to be {name} but {given} is provided")
+
+
+def _check_shape(alias: str, value: np.ndarray, expected: TensorShapeProto) -> None:
+    """Refuses a shape that the signature has not, before the graph sees it.
+
+    A kernel may believe the signature, and end the process if it is wrong. The first dimension is
+    let be: where it is fixed, batching changes it all the same.
+    """
+    if expected.unknown_rank:
+        return
+    sizes = [dim.size for dim in expected.dim]
+    if len(sizes) != value.ndim or any(
+        size not in (-1, given) for size, given in zip(sizes[1:], value.shape[1:], strict=True)
+    ):
+        shape = ",".join("?" if size < 0 else str(size) for size in sizes)
+        raise invalid_argument(
+            f"Shape of input {alias} {_shape(value)} is not compatible with expected shape "
+            f"[{shape}]"
+        )
 
 
 def _data_type(array: np.ndarray) -> str:

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -71,7 +72,8 @@ def check_answers(
 
 
 def check_signatures(server: Running, version: Path) -> None:
-    """Sends each signature its own warmup requests by gRPC."""
+    """Sends each signature its own warmup requests by gRPC, once it is seen to be guarded."""
+    check_guards(version)
     name = version.parent.name
     request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
     request.model_spec.name = name
@@ -92,6 +94,33 @@ def check_signatures(server: Running, version: Path) -> None:
             _check_classify(server, name, arrays["inputs"], outputs)
         asked.add(signature)
     assert asked == set(signatures.signature_def)
+
+
+def check_guards(version: Path) -> None:
+    """Nothing sees an input before its shape is checked. Read in the file, as kernels that are
+    given what they don't expect may end the process."""
+    content = (version / "saved_model.pb").read_bytes()
+    [meta_graph] = saved_model_pb2.SavedModel.FromString(content).meta_graphs
+    graph = meta_graph.graph_def
+    functions = {function.signature.name: function for function in graph.library.function}
+
+    def readers(nodes: Any, tensor: str) -> Iterator[str]:
+        """The ops that read a tensor, here or in the functions that it is given to."""
+        for node in nodes:
+            for place, source in enumerate(node.input):
+                if source.split(":")[0] != tensor:
+                    continue
+                if node.op in ("PartitionedCall", "StatefulPartitionedCall"):
+                    function = functions[node.attr["f"].func.name]
+                    inner = function.signature.input_arg[place].name
+                    yield from readers(function.node_def, inner)
+                else:
+                    yield node.op
+
+    for name, signature in meta_graph.signature_def.items():
+        for alias, tensor in signature.inputs.items():
+            found = set(readers(graph.node, tensor.name.split(":")[0]))
+            assert found == {"EnsureShape"}, (name, alias)
 
 
 def check_card(server: Running, version: Path) -> None:

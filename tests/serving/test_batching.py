@@ -367,6 +367,12 @@ class TestServer:
             answers = list(pool.map(lambda _: server.post("/v1/models/m:predict", body), range(4)))
         assert [answer.json for answer in answers] == [{"predictions": [4]}] * 4
 
+    def test_another_shape_is_refused_before_it_is_batched(self, tmp_path):
+        with self.serve(tmp_path, "") as server:
+            answer = server.post("/v1/models/m:predict", {"instances": [[1], [2]]})
+        assert answer.status == 400
+        assert answer.error == "Shape of input x [2,1] is not compatible with expected shape [?]"
+
     def test_a_full_queue_is_a_503(self, tmp_path, monkeypatch):
         gate, running_now = threading.Event(), threading.Event()
 

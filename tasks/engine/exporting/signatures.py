@@ -14,12 +14,47 @@ Answers = Mapping[str, tuple[Callable[..., Record], Mapping[str, tf.TensorSpec]]
 
 
 def traced(answers: Answers, names: Collection[str] | None = None) -> dict[str, ConcreteFunction]:
-    """Functions and what they take, by name, as a SavedModel's signatures: all, or some names'."""
+    """Functions and what they take, by name, as a SavedModel's signatures: all, or some names'.
+
+    Each looks at the shapes of its inputs before it does anything else.
+    """
     return {
-        name: tf.function(answer, autograph=False).get_concrete_function(**specs)
+        name: tf.function(_checked(answer, specs), autograph=False).get_concrete_function(**specs)
         for name, (answer, specs) in answers.items()
         if names is None or name in names
     }
+
+
+def _checked(
+    answer: Callable[..., Record], specs: Mapping[str, tf.TensorSpec]
+) -> Callable[..., Record]:
+    """The answer to inputs of the shapes that are declared, with as many rows in each.
+
+    A server feeds a graph whatever a client sends: only the type is looked at. Many ops believe
+    what the graph was traced with, and give wrong answers to other shapes, or none at all.
+    """
+    batched = [name for name, spec in specs.items() if spec.shape.rank and spec.shape[0] is None]
+
+    def checked(**record: tf.Tensor) -> Record:
+        # What comes out of these ops is all that the rest of the graph sees.
+        record = {name: tf.ensure_shape(record[name], specs[name].shape) for name in record}
+        if len(batched) > 1:
+            record |= _of_equal_rows({name: record[name] for name in batched})
+        return answer(**record)
+
+    return checked
+
+
+def _of_equal_rows(batch: Record) -> Record:
+    rows = {name: tf.shape(value)[0] for name, value in batch.items()}
+    first, *others = rows.values()
+    said = (part for name, count in rows.items() for part in (f"rows of {name}:", count))
+    alike = tf.raw_ops.Assert(
+        condition=tf.reduce_all(tf.equal(first, tf.stack(others))),
+        data=["inputs must have as many rows as each other;", *said],
+    )
+    with tf.control_dependencies([alike]):
+        return {name: tf.identity(value) for name, value in batch.items()}
 
 
 def lines_asset(owner: object, name: str, lines: Sequence[str]) -> Path:

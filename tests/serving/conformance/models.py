@@ -110,6 +110,7 @@ def shapes() -> Signatures:
     """Several inputs and outputs, of shapes that do and don't go together."""
     a = v1.placeholder(tf.float32, [None], name="a")
     b = v1.placeholder(tf.int64, [None], name="b")
+    wide = v1.placeholder(tf.float32, [1, 3], name="wide")
     text = v1.placeholder(tf.string, [None], name="text")
     total = a + tf.cast(b, tf.float32)
     pair = {"a": a, "b": b}
@@ -128,6 +129,7 @@ def shapes() -> Signatures:
         "both_texts": signature(
             {"text": text}, {"text": tf.identity(text), "text_bytes": tf.identity(text)}
         ),
+        "wide": signature({"wide": wide}, {"sum": tf.reduce_sum(wide, axis=1)}),
         "no_inputs": signature({}, {"one": tf.constant([1.0])}),
         "with_default": with_default,
     }

@@ -166,6 +166,12 @@ GOOD = [
     Case("a scalar output", spec("shapes", signature="scalar"), A, outputs={"mean": 1.0}),
     Case("an empty output", spec("shapes", signature="empty"), A, outputs={"none": []}),
     Case("no inputs", spec("shapes", signature="no_inputs"), {}, outputs={"one": [1]}),
+    Case(
+        "more rows than declared",  # as batches may have, too
+        spec("shapes", signature="wide"),
+        {"wide": tensor([[1.0, 2.0, 3.0]] * 2)},
+        outputs={"sum": [6, 6]},
+    ),
     Case("a name of any letters", spec(ODD_NAME), X, outputs={"y": [3.5]}),
     Case(
         "a megabyte of text",
@@ -229,6 +235,27 @@ BAD = [
         code=INVALID,
         message="input size does not match signature: 1!=2 len({x}) != len({a,b}). "
         "Sent extra: {x}. Missing but required: {a,b}.",
+    ),
+    Case(
+        "an input of another rank",  # which the stock server leaves to the graph
+        SHAPES,
+        A | {"b": tensor([[2]], tf.int64)},
+        code=INVALID,
+        message="Shape of input b [1,1] is not compatible with expected shape [?]",
+    ),
+    Case(
+        "an input without dimensions",
+        SHAPES,
+        B | {"a": tensor(1.0)},
+        code=INVALID,
+        message="Shape of input a [] is not compatible with expected shape [?]",
+    ),
+    Case(
+        "an input of another size",
+        spec("shapes", signature="wide"),
+        {"wide": tensor([[1.0, 2.0]])},
+        code=INVALID,
+        message="Shape of input wide [1,2] is not compatible with expected shape [1,3]",
     ),
     Case(
         "another name",

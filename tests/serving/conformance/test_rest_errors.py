@@ -179,6 +179,24 @@ ROWS = [
         "Expecting value/list but got object at item 1 of input list",
     ),
     Case(
+        "rows of another rank",  # which the stock server leaves to the graph
+        {"signature_name": "text", "instances": [["a", "b"], ["c", "d"]]},
+        "Shape of input text [2,2] is not compatible with expected shape [?]",
+        model="shapes",
+    ),
+    Case(
+        "a column without dimensions",
+        {"signature_name": "text", "inputs": "a"},
+        "Shape of input text [] is not compatible with expected shape [?]",
+        model="shapes",
+    ),
+    Case(
+        "rows of another size",
+        {"signature_name": "wide", "instances": [[1, 2, 3, 4]]},
+        "Shape of input wide [1,4] is not compatible with expected shape [1,3]",
+        model="shapes",
+    ),
+    Case(
         "rows of unequal sizes",
         {"instances": [[1, 2], [3]]},
         f"{ROW.format(1)} Error: INVALID_ARGUMENT: Expecting tensor size: 2 but got: 1",
