@@ -6,6 +6,7 @@ path = metrics_path(options)                       # of Prometheus' page, or Non
 """
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,7 +18,7 @@ from google.protobuf.message import Message
 from tensorflow_serving.config import model_server_config_pb2
 
 from tasks.engine.errors import UsageError
-from tasks.protocol.errors import invalid_argument
+from tasks.protocol.errors import Code, ServingError, invalid_argument
 from tasks.serving.options import Options
 from tasks.serving.protos import BatchingParameters, MonitoringConfig
 
@@ -78,7 +79,7 @@ def read_models(options: Options) -> model_server_config_pb2.ModelConfigList:
     models = model_server_config_pb2.ModelConfigList()
     models.config.add(
         name=options.model_name,
-        base_path=str(Path(options.model_base_path).absolute()),
+        base_path=_absolute(options.model_base_path),
         model_platform="tensorflow",
     )
     return models
@@ -98,7 +99,7 @@ def check_models(
             raise invalid_argument(
                 f"Illegal to list model {model.name} multiple times in config list"
             )
-        if not Path(model.base_path).is_absolute():
+        if not (Path(model.base_path).is_absolute() or _scheme(model.base_path)):
             raise invalid_argument(
                 f"Expected model {model.name} to have an absolute path or URI; got "
                 f"base_path()={model.base_path}"
@@ -121,7 +122,12 @@ def check_models(
             raise invalid_argument(
                 f"Model {model.name} requests unsupported platform {model.model_platform}"
             )
-        folders[model.name] = _mapped(model.base_path, mapping)
+        if model.HasField("logging_config"):
+            raise invalid_argument(
+                "No request-logger-creator provided. Neither the stock server nor this one logs "
+                f"requests: leave logging_config of {model.name} out"
+            )
+        folders[model.name] = _folder(model.name, model.base_path, mapping)
     return folders
 
 
@@ -188,10 +194,29 @@ def _check_sizes(file: str, sizes: Sequence[int], largest: int) -> None:
         )
 
 
-def _mapped(base_path: str, mapping: tuple[str, str] | None) -> Path:
+def _folder(name: str, base_path: str, mapping: tuple[str, str] | None) -> Path:
     if mapping and (base_path == mapping[0] or base_path.startswith(mapping[0] + "/")):
         return Path(mapping[1] + base_path[len(mapping[0]) :])
-    return Path(base_path)
+    scheme = _scheme(base_path)
+    if scheme not in ("", "file"):
+        stock = "takes gs:// as it is" if scheme == "gs" else "takes gs:// alone"
+        raise ServingError(
+            Code.UNIMPLEMENTED,
+            f"Model {name}: {base_path} is remote storage, which can't be had here; copy the model "
+            "into a folder, or name one that it is mounted at with --base_path_prefix_map "
+            f"{scheme}://...=DIR. The stock image {stock}",
+        )
+    return Path(base_path.removeprefix("file://"))
+
+
+def _absolute(base_path: str) -> str:
+    return base_path if _scheme(base_path) else str(Path(base_path).absolute())
+
+
+def _scheme(base_path: str) -> str:
+    """Of a URI, such as gs; of a path nothing."""
+    scheme, separator, _ = base_path.partition("://")
+    return scheme.lower() if separator and re.fullmatch(r"[A-Za-z][\w.+-]*", scheme) else ""
 
 
 def _read(file: str, proto: _Proto) -> _Proto:

@@ -47,7 +47,7 @@ class GrpcServer:
             ("grpc.so_reuseport", 0),  # two servers on one port would share its requests
             *arguments,
         ]
-        self._server = grpc.aio.server(interceptors=[_Guard()], options=options)
+        self._server = grpc.aio.server(interceptors=[_Guard(service)], options=options)
         self._health = _Health()
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
             _PredictionService(service), self._server
@@ -191,9 +191,13 @@ class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
 
 
 class _Guard(grpc.aio.ServerInterceptor):
-    """Turns what goes wrong in a call into its status, bytes that are no message included."""
+    """Turns what goes wrong in a call into its status, bytes that are no message included.
 
-    def __init__(self) -> None:
+    Until the models have loaded, calls are UNAVAILABLE, but for those of the health service.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
         self._guarded: dict[str, grpc.RpcMethodHandler] = {}
 
     async def intercept_service(
@@ -206,11 +210,13 @@ class _Guard(grpc.aio.ServerInterceptor):
             handler = await continuation(details)
             if handler is None or handler.unary_unary is None:
                 return handler
-            guarded = self._guarded[details.method] = _guard(handler)
+            models = details.method.startswith("/tensorflow.serving.")
+            check = self._service.manager.check_started if models else lambda: None
+            guarded = self._guarded[details.method] = _guard(handler, check)
         return guarded
 
 
-def _guard(handler: Any) -> grpc.RpcMethodHandler:
+def _guard(handler: Any, check: Callable[[], None]) -> grpc.RpcMethodHandler:
     def parse(content: bytes) -> Message | None:
         try:
             return handler.request_deserializer(content)
@@ -223,6 +229,7 @@ def _guard(handler: Any) -> grpc.RpcMethodHandler:
                 grpc.StatusCode.INVALID_ARGUMENT, "The request is not the message that it should be"
             )
         try:
+            check()
             return await handler.unary_unary(request, context)
         except ServingError as error:
             # A message may quote bytes of the request, which gRPC's field for it can't hold.

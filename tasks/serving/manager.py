@@ -177,6 +177,15 @@ class Manager:
         with self._changed:
             return dict(self._labels.get(name, {}))
 
+    def check_started(self) -> None:
+        """Models are asked for once the first of them answer, as the stock server opens its ports.
+
+        Raises:
+            ServingError: UNAVAILABLE, until then.
+        """
+        if not self._started:
+            raise ServingError(Code.UNAVAILABLE, "The server is starting; try again")
+
     def ready(self) -> bool:
         """Whether the start is over, and each model that has ever answered still does.
 
@@ -226,9 +235,8 @@ class Manager:
         """
         with self._polling:
             folders = check_models(models, self._prefix_map)
+            self.check_started()
             with self._changed:
-                if not self._started:
-                    raise ServingError(Code.UNAVAILABLE, "The server is starting; try again")
                 new = folders.keys() - self._answered
             for model in models.config:
                 if model.name in new:

@@ -6,6 +6,7 @@ import math
 import re
 import time
 import zlib
+from collections.abc import Awaitable, Callable
 from importlib.resources import files
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -32,6 +33,8 @@ from tasks.serving.metrics import REQUEST_LATENCY, REQUESTS, model_label, promet
 from tasks.serving.options import Options
 from tasks.serving.service import Service, beside, model_of, values_of
 
+_Page = Callable[[Request], Awaitable[Response]]
+
 _log = logging.getLogger("tasks.serving")
 
 # The stock server's (http_rest_api_util.cc), which match without regard to case.
@@ -44,6 +47,8 @@ _GET = re.compile(
     rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?P<metadata>/metadata)?",
     re.IGNORECASE | re.ASCII,
 )
+
+_ORIGIN = re.compile("https?://")  # of a preflight, with which a browser asks before it posts
 
 _CORS = {
     "Access-Control-Allow-Origin": "*",
@@ -76,8 +81,8 @@ class RestApi:
         page = files("tasks.serving").joinpath("playground.html").read_text("utf-8")
         self._page = page.replace("__GRPC_PORT__", str(options.port))
         routes = [
-            Route("/", self._playground),
-            Route("/playground/models", self._models),
+            Route("/", self._once_started(self._playground)),
+            Route("/playground/models", self._once_started(self._models)),
             Route("/healthz", self._healthz),
             Route("/readyz", self._readyz),
         ]
@@ -103,8 +108,10 @@ class RestApi:
         start = time.monotonic()
         name = method = ""
         try:
-            if request.method == "OPTIONS" and self._options.rest_api_enable_cors_support:
-                return Response()
+            self._service.manager.check_started()
+            if request.method == "OPTIONS":
+                origin = request.headers.get("origin", "")
+                return Response(status_code=200 if _ORIGIN.search(origin) else 400)
             path = _path(request.scope)
             matched = {"GET": _GET, "POST": _POST}.get(request.method, _NOTHING).fullmatch(path)
             malformed = invalid_argument(f"Malformed request: {request.method} {path}")
@@ -237,6 +244,18 @@ class RestApi:
         return await asyncio.to_thread(_unpacked, body, limit) if packed else body
 
     # Our own
+
+    def _once_started(self, page: _Page) -> _Page:
+        """The page, which is a 503 as long as a script may wait for the models by it."""
+
+        async def answer(request: Request) -> Response:
+            try:
+                self._service.manager.check_started()
+            except ServingError as error:
+                return _error(error.message, http_status(error.code))
+            return await page(request)
+
+        return answer
 
     async def _playground(self, request: Request) -> Response:
         return Response(self._page, media_type="text/html", headers=_PAGE_HEADERS)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import tensorflow as tf
@@ -227,6 +228,15 @@ class TestModelConfig:
                 'name: "a" base_path: "/x" model_platform: "tensorflow" model_type: TENSORFLOW',
                 "setting both",
             ),
+            (
+                'name: "a" base_path: "/x" model_platform: "tensorflow" '
+                "logging_config { sampling_config { sampling_rate: 1 } }",
+                "No request-logger-creator provided.",
+            ),
+            (
+                'name: "a" base_path: "/x" model_platform: "tensorflow" logging_config {}',
+                "No request-logger-creator provided.",
+            ),
         ],
     )
     def test_a_wrong_model_is_refused_as_the_stock_server_does(self, tmp_path, text, part):
@@ -234,6 +244,25 @@ class TestModelConfig:
         with pytest.raises(ServingError) as raised:
             check_models(models, None)
         assert part in raised.value.message
+
+    @pytest.mark.parametrize("scheme", ["gs", "s3", "hdfs", "abfs+x", "https"])
+    def test_remote_storage_is_refused_by_its_address(self, scheme):
+        models = read_models(Options(model_name="a", model_base_path=f"{scheme}://bucket/a"))
+        with pytest.raises(ServingError) as raised:
+            check_models(models, None)
+        assert raised.value.message.startswith(
+            f"Model a: {scheme}://bucket/a is remote storage, which can't be had here; copy"
+        )
+        assert "The stock image takes gs://" in raised.value.message
+
+    def test_an_address_may_stand_for_a_folder(self):
+        mounted = Options(
+            model_base_path="gs://bucket/a", base_path_prefix_map="gs://bucket=/mnt/bucket"
+        )
+        models = read_models(mounted)
+        assert check_models(models, mounted.prefix_map()) == {"default": Path("/mnt/bucket/a")}
+        local = read_models(Options(model_base_path="file:///models/a"))
+        assert check_models(local, None) == {"default": Path("/models/a")}
 
     def test_a_model_is_listed_once(self, tmp_path):
         config = 'config { name: "a" base_path: "/x" model_platform: "tensorflow" }'

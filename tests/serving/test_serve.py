@@ -19,7 +19,12 @@ import grpc
 import pytest
 import tensorflow as tf
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from tensorflow_serving.apis import predict_pb2
+from tensorflow_serving.apis import (
+    get_model_status_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from tasks.serve import main
@@ -189,6 +194,57 @@ class TestServer:
         assert not list(unknown)
         channel.close()
 
+    def test_only_health_and_metrics_answer_before_the_models_do(self, tmp_path):
+        monitoring = tmp_path / "monitoring.config"
+        monitoring.write_text("prometheus_config { enable: true }")
+        model = tmp_path / "m"
+        model.mkdir()
+
+        async def main():
+            port, grpc_port = free_port(), free_port()
+            options = Options(
+                port=grpc_port, rest_api_port=port, model_name="m", model_base_path=str(model),
+                file_system_poll_wait_seconds=0.05, monitoring_config_file=str(monitoring),
+            )  # fmt: skip
+            until = asyncio.get_running_loop().create_future()
+            server = asyncio.create_task(serve(options, until))
+
+            async def answers(path):
+                return await asyncio.to_thread(status, port, path)
+
+            while not await answers("/healthz"):
+                await asyncio.sleep(0.01)
+            paths = (
+                "/v1/models/m",
+                "/v1/models/m/metadata",
+                "/v1/models",
+                "/v1/models/m/versions/1",
+            )
+            assert [await answers(path) for path in paths] == [503] * 4
+            assert [await answers(path) for path in ("/", "/playground/models")] == [503] * 2
+            assert await answers("/monitoring/prometheus/metrics") == 200
+            assert await asyncio.to_thread(health, grpc_port) == "NOT_SERVING"
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{grpc_port}") as channel:
+                asked = get_model_status_pb2.GetModelStatusRequest()
+                asked.model_spec.name = "m"
+                models = model_service_pb2_grpc.ModelServiceStub(channel)
+                predictions = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+                request = predict_request("serving_default", [1.0])
+                for call in (models.GetModelStatus(asked), predictions.Predict(request)):
+                    with pytest.raises(grpc.RpcError) as raised:
+                        await call
+                    assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+                await asyncio.to_thread(tiny.publish, model, 1)
+                while await answers("/v1/models/m") != 200:
+                    await asyncio.sleep(0.01)
+                [found] = (await models.GetModelStatus(asked)).model_version_status
+                assert (found.version, found.state) == (1, found.AVAILABLE)
+                assert (await predictions.Predict(request)).outputs["y"].float_val == [2.0]
+            until.set_result(0)
+            await server
+
+        asyncio.run(main())
+
     def test_it_may_end_while_it_loads(self, tmp_path):
         async def main():
             port = free_port()
@@ -200,7 +256,6 @@ class TestServer:
             while not await asyncio.to_thread(status, port, "/healthz"):
                 await asyncio.sleep(0.01)
             assert await asyncio.to_thread(status, port, "/readyz") == 503
-            assert await asyncio.to_thread(status, port, PREDICT.removesuffix(":predict")) == 404
             until.set_result(7)
             assert await asyncio.wait_for(server, 10) == 7
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import pytest
+
 from tests.serving.conformance.cases import assert_answers, assert_refuses, table
 
 ODD = "half%2Fplus%20two%20%C3%A9"
@@ -65,7 +67,6 @@ MALFORMED = [
         ("PUT", "/v1/models/half:predict"),
         ("DELETE", "/v1/models/half"),
         ("PATCH", "/v1/models/half"),
-        ("OPTIONS", "/v1/models/half"),
         ("POST", "/v1/models/half"),
         ("POST", "/v1/models/half/metadata"),
         ("POST", "/v1/models/half:predicts"),
@@ -140,6 +141,19 @@ def test_a_status_that_there_isnt(server, case):
 def test_the_path_but_not_the_method_may_be_in_capitals(server):
     assert server.post("/V1/Models/half/Labels/stable:predict", ROWS).json == {"predictions": [2.5]}
     assert server.get("/V1/MODELS/half/METADATA").json == server.get("/v1/models/half").json
+
+
+@pytest.mark.parametrize("origin", ["http://localhost:3000", "https://shop.example", "x http://y"])
+def test_a_preflight_is_answered_with_its_origin(server, origin):
+    for path in ("/v1/models/half:predict", "/v1/models/nope", "/v1/x"):
+        answer = server.ask("OPTIONS", path, None, Origin=origin)
+        assert (answer.status, answer.body) == (200, b"")
+
+
+@pytest.mark.parametrize("headers", [{}, {"Origin": "null"}, {"Origin": "file://"}], ids=str)
+def test_a_preflight_without_a_webs_origin_is_refused_without_a_body(server, headers):
+    answer = server.ask("OPTIONS", "/v1/models/half:predict", None, **headers)
+    assert (answer.status, answer.body) == (400, b"")
 
 
 def test_a_head_request_is_malformed_without_a_body(server):
