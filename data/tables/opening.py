@@ -32,13 +32,14 @@ def open_tables(
 
     Args:
         options: say the files' format.
-        paths: paths, globs, `tfds:NAME[/SPLIT]` or `sample`.
+        paths: paths, globs, `tfds:NAME[/SPLIT]` or `sample`; one text may have several, with
+            commas between them.
         split: "train", "validation" or "test"; the one that `tfds:NAME` means.
         sample: the path of the file that `sample` means, if there is one.
         open_file: opens a file by its path, the options, and the name it has in messages.
     """
     tables: list[Table] = []
-    for path in [paths] if isinstance(paths, str) else paths:
+    for path in named_paths(paths):
         if path.startswith(PREFIX):
             tables.append(TfdsTable(path, split))
         elif path == SAMPLE:
@@ -53,6 +54,16 @@ def open_tables(
         else:
             tables += [open_file(file, options, file) for file in expand(path)]
     return tables
+
+
+def named_paths(paths: str | list[str]) -> list[str]:
+    """The paths that an option names: a text is split at its commas, unless it is a path that has
+    some."""
+    if not isinstance(paths, str):
+        return paths
+    if "," not in paths or Path(paths).expanduser().exists():
+        return [paths]
+    return [path for part in paths.split(",") if (path := part.strip())]
 
 
 def tolerate(bad: BadRows, options: Tables) -> None:

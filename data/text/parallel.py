@@ -25,7 +25,15 @@ from data.splits import Splits, hold_out
 from data.tables.fields import Field
 from data.tables.formats import open_table
 from data.tables.lines import STDIN, LinesTable, holds_lines
-from data.tables.opening import SAMPLE, describe, expand, has_column, open_tables, tolerate
+from data.tables.opening import (
+    SAMPLE,
+    describe,
+    expand,
+    has_column,
+    named_paths,
+    open_tables,
+    tolerate,
+)
 from data.tables.reading import BadRows, load, scan
 from data.tables.source import REQUESTS
 from data.tables.table import Chunk, Table, check_filled_file, line_text, not_utf8, opened
@@ -179,7 +187,7 @@ class ParallelSource:
 
     def _load(self, paths: str | list[str], split: str) -> Records:
         """All pairs that some paths mean, also those with an empty side."""
-        tables = self._open([paths] if isinstance(paths, str) else paths, split)
+        tables = self._open(named_paths(paths), split)
         bad = BadRows()
         records = load(tables, _checked(tables, self._fields), describe(tables), bad)
         tolerate(bad, self._options)

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from tasks.engine.config_file import read_yaml, write_yaml
 from tasks.engine.errors import UsageError, one_line
 from tasks.engine.files import atomic_write, is_remains
 
@@ -137,7 +136,7 @@ class Run:
         """
         kept = {name: part for name, part in options.items() if name not in ("run", "export")}
         with atomic_write(self.config_file) as file:
-            yaml.safe_dump(kept, file, sort_keys=False, allow_unicode=True)
+            write_yaml(kept, file)
 
     def require_task(self, task: str) -> None:
         """Raises UsageError if another task made the run."""
@@ -149,13 +148,8 @@ class Run:
 
     def options(self) -> dict[str, Any]:
         """The config that the run was started with, by section."""
-        try:
-            options = yaml.safe_load(self.config_file.read_text("utf-8"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise UsageError(f"{self.config_file}: can't be read: {one_line(error)}") from None
-        if not isinstance(options, dict) or not all(
-            isinstance(part, dict) for name, part in options.items() if name != "task"
-        ):
+        options = read_yaml(self.config_file)
+        if not all(isinstance(part, dict) for name, part in options.items() if name != "task"):
             raise UsageError(f"{self.config_file}: not a run's config")
         return options
 

@@ -23,12 +23,12 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
-import yaml
 from jsonargparse import ArgumentParser, set_parsing_settings
 
 from data.cells import readable
 from data.errors import DataError
 from tasks.engine.command.verbs import VERBS
+from tasks.engine.config_file import as_argument, read_yaml
 from tasks.engine.errors import ExportError, RunError, Stopped, UsageError
 from tasks.engine.memory import keep_freed_memory
 from tasks.engine.options import Config, ExportOptions, RunOptions, Train
@@ -74,13 +74,12 @@ def main(task_class: type[Task], arguments: Sequence[str] | None = None) -> NoRe
 
 
 def _run(task: Task, arguments: list[str]) -> None:
-    verb, arguments = _verb(task, arguments)
+    verb, first, arguments = _verb(task, arguments)
     parser = _parser(task, verb)
     sections = _sections(task, verb)
-    arguments = _join_values(arguments, sections)
+    arguments = first + _configs_first(_joined(arguments, sections), task, sections)
     earlier: dict[str, Any] = {}
     if verb != "train" and not {"-h", "--help"} & set(arguments):
-        arguments = _without_other_sections(arguments, sections)
         earlier = _run_options(task, arguments)
         parser.set_defaults(
             {
@@ -148,34 +147,34 @@ def _run_options(task: Task, arguments: list[str]) -> dict[str, Any]:
     }
 
 
-def _without_other_sections(arguments: list[str], sections: dict[str, type]) -> list[str]:
-    """`--config FILE`s cut down to the sections that the verb has: a run's config has them all."""
-    cut = []
-    for previous, argument in zip(["", *arguments], arguments, strict=False):
-        path = Path(argument)
-        if previous == "--config" and path.is_file():
-            try:
-                content = yaml.safe_load(path.read_text("utf-8"))
-            except (OSError, ValueError, yaml.YAMLError) as error:
-                raise UsageError(f"{path}: can't be read: {error}") from None
-            if isinstance(content, dict):
-                kept = {k: v for k, v in content.items() if k in ("task", *sections)}
-                argument = json.dumps(kept)
-        cut.append(argument)
-    return cut
+def _configs_first(arguments: list[str], task: Task, sections: dict[str, type]) -> list[str]:
+    """`--config FILE`s before all options, which override them wherever they stand; cut down to the
+    sections that the verb has, as a run's config has them all."""
+    others = _sections(task, "train").keys() - sections.keys()
+    configs, rest = [], []
+    left = iter(arguments)
+    for argument in left:
+        if argument == "--config" and (path := next(left, None)) is not None:
+            content = read_yaml(Path(path)).items()
+            kept = {name: part for name, part in content if name not in others}
+            configs += ["--config", as_argument(kept)]
+        else:
+            rest.append(argument)
+    return configs + rest
 
 
-def _verb(task: Task, arguments: list[str]) -> tuple[str, list[str]]:
-    """The verb and its arguments; without a verb, a first run on the sample that also exports."""
+def _verb(task: Task, arguments: list[str]) -> tuple[str, list[str], list[str]]:
+    """The verb, what is said by saying none, which a config file overrides, and the arguments:
+    without a verb, it is a first run on the sample that also exports."""
     if arguments and arguments[0] in VERBS:
-        return arguments[0], arguments[1:]
+        return arguments[0], [], arguments[1:]
     if arguments and arguments[0] in ("-h", "--help"):
         print(_help(task))
         sys.exit(0)
     if arguments and not arguments[0].startswith("-"):
         raise UsageError(f"no verb '{arguments[0]}'; the verbs are {', '.join(VERBS)}")
     first_run = ["--data.train", "sample", "--export.dir", f"saved_models/{task.name}"]
-    return "train", [*first_run, *task.first_run, *arguments]
+    return "train", [*first_run, *task.first_run], arguments
 
 
 def _help(task: Task) -> str:
@@ -186,11 +185,19 @@ def _help(task: Task) -> str:
         "Without a verb: train on the sample data, evaluate, export to "
         f"saved_models/{task.name}, and say how to serve it.\n\n"
         f"`python -m tasks.{task.name} VERB --help` lists a verb's options; every verb takes "
-        "--config FILE.yaml\nand --print_config; an option overrides the file."
+        "--config FILE.yaml\nand --print_config; options override the file, wherever they\nstand."
     )
 
 
-_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_KINDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    list[int]: "whole numbers, such as 32 64",
+    list[float]: "numbers, such as 0.1 0.9",
+    list[str]: "texts, such as a b",
+}
 
 
 class _Parser(ArgumentParser):
@@ -271,10 +278,11 @@ def _sections(task: Task, verb: str) -> dict[str, type]:
     return {name: options for name, options in sections.items() if name in VERBS[verb].sections}
 
 
-def _join_values(arguments: list[str], sections: dict[str, type]) -> list[str]:
-    """`--data.train a b` as the list that jsonargparse reads, for options that take several."""
+def _joined(arguments: list[str], sections: dict[str, type]) -> list[str]:
+    """The arguments, with `--NAME=VALUE` in two where more may follow, and with the values of
+    options that take several (`--data.train a b`) as the one that jsonargparse reads."""
     several = {
-        f"--{section}.{field.name}"
+        f"--{section}.{field.name}": "| str" in str(field.type)
         for section, options in sections.items()
         for field in fields(options)
         if "list[" in str(field.type)
@@ -282,14 +290,36 @@ def _join_values(arguments: list[str], sections: dict[str, type]) -> list[str]:
     joined: list[str] = []
     rest = list(arguments)
     while rest:
-        option = rest.pop(0)
+        option, equals, value = rest.pop(0).partition("=")
+        if option not in (*several, "--config", "--input"):
+            joined.append(option + equals + value)
+            continue
         joined.append(option)
-        if option in several:
-            values = []
-            while rest and not rest[0].startswith("--"):
-                values.append(rest.pop(0))
-            joined += values if len(values) < 2 else [json.dumps(values)]
+        values = [value] if equals else []
+        while rest and not rest[0].startswith("--") and (option != "--config" or not values):
+            values.append(rest.pop(0))
+        joined += [_list(values, several[option])] if values and option in several else values
     return joined
+
+
+def _list(values: list[str], may_be_one: bool) -> str:
+    """Several values, or one with commas, as a list that jsonargparse reads.
+
+    Args:
+        may_be_one: whether the option also takes a text, which is then left as it is if it is one
+            value, as tasks know best where it is to be cut.
+    """
+    if len(values) == 1:
+        with suppress(ValueError):
+            if values[0] == "null" or isinstance(json.loads(values[0]), list):
+                return values[0]
+        if may_be_one:
+            return values[0]
+        parts = [part.strip() for part in values[0].split(",")]
+        values = parts if all(parts) else values
+    else:  # "0.1, 0.9" without quotes
+        values = [value.rstrip(",") or value for value in values]
+    return as_argument(values)
 
 
 def _user_error_within(error: BaseException) -> str | None:

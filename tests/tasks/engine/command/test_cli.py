@@ -2,8 +2,11 @@
 
 import pytest
 
-from tasks.engine.command import train
+from data.tables.opening import named_paths
+from tasks.engine.command import evaluate, export, predict, train
 from tasks.engine.command.cli import main
+from tasks.engine.run import Run
+from tasks.forecasting import Forecasting
 from tasks.translation import Translation
 
 
@@ -49,3 +52,115 @@ def test_names_that_no_log_could_hold_are_refused(option, capsys):
     assert capsys.readouterr().err == (
         f"error: --{option} th\\xe9: the name is not UTF-8; rename the file or folder\n"
     )
+
+
+def understood(monkeypatch, task, *arguments: str):
+    """The config that a command is understood as."""
+    asked = []
+    for verb in (train, evaluate, predict, export):
+        monkeypatch.setattr(verb, "do", lambda task, config, options: asked.append(config))
+    with pytest.raises(SystemExit) as end:
+        main(task, [*arguments])
+    assert end.value.code == 0
+    return asked[0]
+
+
+CONFIG = "data:\n  train: old.csv\n  targets: y\ntrain:\n  epochs: 3\n  learning_rate: 1e-5\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "train --train.epochs 1 --data.train new.csv --config config.yaml",
+        "train --config config.yaml --train.epochs 1 --data.train new.csv",
+        "train --train.epochs 1 --config=config.yaml --data.train=new.csv",
+    ],
+)
+def test_options_override_a_config_file_wherever_they_stand(tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    config = understood(monkeypatch, Forecasting, *arguments.split())
+    assert (config.train.epochs, config.train.learning_rate) == (1, 1e-5)
+    assert (config.data.train, config.data.targets) == ("new.csv", "y")
+
+
+def test_of_two_config_files_the_second_overrides_and_a_first_run_takes_either(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    (tmp_path / "more.yaml").write_text("train:\n  epochs: 4\n")
+    files = ["--config=config.yaml", "--config", "more.yaml"]
+    config = understood(monkeypatch, Forecasting, *files)
+    assert (config.train.epochs, config.data.train) == (4, "old.csv")
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "predict", "export"])
+@pytest.mark.parametrize("form", ["--config={}", "--config {}"])
+def test_every_verb_takes_a_runs_config(tmp_path, monkeypatch, verb, form):
+    config = understood(monkeypatch, Forecasting, "train", "--data.train", "a.csv")
+    run = Run(tmp_path / "run")
+    run.begin(config.plain)
+    given = ["--run.dir", str(run.folder), *form.format(run.config_file).split()]
+    if verb == "evaluate":
+        given = ["--data.test", "new.csv", *given]
+    config = understood(monkeypatch, Forecasting, verb, *given)
+    assert verb != "evaluate" or config.data.test == "new.csv"
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "value"),
+    [
+        ("--model.quantiles 0.5", "quantiles", [0.5]),
+        ("--model.quantiles 0.1,0.5,0.9", "quantiles", [0.1, 0.5, 0.9]),
+        ("--model.quantiles=0.1, 0.9", "quantiles", [0.1, 0.9]),
+        ("--model.quantiles 0.1 0.9", "quantiles", [0.1, 0.9]),
+        ("--model.quantiles [0.1,0.9]", "quantiles", [0.1, 0.9]),
+        ("--data.train=a.csv b.csv", "train", ["a.csv", "b.csv"]),
+        ("--data.targets x y", "targets", ["x", "y"]),
+    ],
+)
+def test_options_of_several_values_take_one_or_more_with_blanks_or_commas(
+    monkeypatch, option, name, value
+):
+    options = ["--data.train", "a.csv", *option.split(" ")]
+    config = understood(monkeypatch, Forecasting, "train", *options)
+    assert getattr(config.data, name, None) == value or getattr(config.model, name) == value
+
+
+def test_files_are_named_with_commas_too_unless_a_file_is_called_so(tmp_path):
+    both = tmp_path / "a,b.csv"
+    assert named_paths(str(both)) == [f"{tmp_path}/a", "b.csv"]
+    both.touch()
+    assert named_paths(str(both)) == [str(both)]
+    assert named_paths("a.csv, b.csv") == ["a.csv", "b.csv"]
+
+
+@pytest.mark.parametrize("value", ["few", "0.1,few", "0.1 few"])
+def test_what_an_option_takes_is_said_in_words(capsys, value):
+    with pytest.raises(SystemExit):
+        main(Forecasting, ["train", "--model.quantiles", *value.split()])
+    said = capsys.readouterr().err
+    assert "few: not numbers, such as 0.1 0.9" in said or "few']: not numbers, such as" in said
+    assert "list[" not in said
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        ("1e3", "on", "2020-01-01", "007"),
+        ("a: b", "null", "x #y", "é 表"),
+        ("=", "1:30", "{a: 1}", " runs/*.csv"),
+        ("1e-5", "[a", "c:\\data", "\x7f\t😀"),
+    ],
+)
+def test_a_runs_config_is_read_back_as_it_was_given(tmp_path, monkeypatch, odd):
+    names = ("time_column", "series_column", "known", "test")
+    given = [f"--data.{name}={text}" for name, text in zip(names, odd, strict=True)]
+    config = understood(monkeypatch, Forecasting, "train", "--data.train", "a", *given)
+    assert config.data.time_column == odd[0]
+    run = Run(tmp_path / "run")
+    run.begin(config.plain)
+    again = understood(monkeypatch, Forecasting, "train", "--config", str(run.config_file))
+    assert again.plain == config.plain
+    assert run.resumable(again.plain)
