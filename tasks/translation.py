@@ -6,6 +6,7 @@ echo "A man is riding a bicycle." | python -m tasks.translation predict --run.di
 """
 
 from dataclasses import dataclass
+from itertools import chain
 
 from data.options import ParallelTexts
 from tasks.engine.command.cli import main
@@ -53,11 +54,12 @@ class Translation(Task[Data, TranslatorConfig]):
         return ParallelSource(data)
 
     def preprocessor(self, config: TranslatorConfig, records, data: Data):
-        from data.text.subwords import TranslationPreprocessor, learn_subwords
+        from data.text.subwords import TranslationPreprocessor, learn_subwords, normalized
 
-        texts, references = (records.columns[name] for name in ("text", "reference"))
+        texts = normalized(records.columns["text"], config.source_normalization)
+        references = normalized(records.columns["reference"], config.target_normalization)
         tag = [data.back_translation_tag] if data.back_translated else []
-        sides = [[*texts, *references]] if config.joint else [texts, references]
+        sides = [chain(texts, references)] if config.joint else [texts, references]
         models = [
             learn_subwords(
                 side,
@@ -74,6 +76,8 @@ class Translation(Task[Data, TranslatorConfig]):
             max_source_length=config.max_length,
             max_target_length=config.max_length,
             lowercase=config.lowercase,
+            source_normalization=config.source_normalization,
+            target_normalization=config.target_normalization,
         )
 
     def fitted(self, splits, preprocessor, data: Data):

@@ -402,6 +402,16 @@ class TranslatorConfig:
     lowercase: bool = False
     """Lower-case both sides; translations are then in lower case."""
 
+    source_normalization: Literal["identity", "nfc", "nfkc", "nmt_nfkc"] = "nfc"
+    """What texts to translate become before they are split into subwords. identity: they stay as
+    they are; nfc: what Unicode holds for the same character is written in the same way, and several
+    blanks as one; nfkc: what is much the same becomes alike, too, ² and 2, full-width and usual
+    letters; nmt_nfkc: moreover tabs, line breaks and zero-width characters become blanks."""
+
+    target_normalization: Literal["identity", "nfc", "nfkc", "nmt_nfkc"] = "identity"
+    """The same of translations: by another rule than identity the model never learns to write what
+    the rule replaces, such as the full-width comma of Chinese by nfkc."""
+
     max_length: int = 256
     """Longest side in subwords, the end included."""
 

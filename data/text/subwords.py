@@ -11,6 +11,7 @@ All of it but learning happens in the graph, so a SavedModel takes and answers r
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -20,6 +21,7 @@ import numpy as np
 import sentencepiece
 import tensorflow as tf
 import tensorflow_text as tf_text
+from sentencepiece import sentencepiece_model_pb2
 from tensorflow_text.python.ops.sentencepiece_tokenizer import gen_sentencepiece_tokenizer
 
 from data.errors import DataError
@@ -27,11 +29,18 @@ from data.preprocessing import Batch, Encoded, Preprocessor, write_lines
 
 Kind = Literal["unigram", "bpe"]
 Side = Literal["source", "target"]
+Rule = Literal["identity", "nfc", "nfkc", "nmt_nfkc"]
 
 PAD, UNKNOWN, START, END = range(4)  # the ids that every model learned here begins with
 
 _LONGEST = 2**16  # bytes of a text to learn from; SentencePiece leaves out longer ones
 _TEXTS = 5_000_000  # texts to learn from; of more, as many are drawn
+
+# SentencePiece writes a blank as U+2581, and could not tell one in a text from it: those are
+# written as a code point that Unicode keeps out of texts.
+_BLANK, _STAND_IN = "\u2581", "\ufdd0"
+# No piece goes across these, of which SentencePiece keeps two for itself.
+_BREAKS = re.compile("[\t\n\v\f\r\x1c-\x1f\x85\u2028\u2029\u2585]+")
 
 
 class TranslationPreprocessor(Preprocessor):
@@ -49,6 +58,9 @@ class TranslationPreprocessor(Preprocessor):
             the second, the first is of both languages.
         max_source_length, max_target_length: pieces at most, with END; others are left out.
         lowercase: lower-case all texts first.
+        source_normalization, target_normalization: what a side's texts become first, as
+            `normalized` has it; by default what the side's model itself says. By `identity` a
+            target comes back as it was, blanks, tabs and line breaks included.
 
     Raises:
         DataError: a model does not have the ids PAD, UNKNOWN, START and END.
@@ -62,25 +74,31 @@ class TranslationPreprocessor(Preprocessor):
         max_source_length: int = 256,
         max_target_length: int = 256,
         lowercase: bool = False,
+        source_normalization: Rule | None = None,
+        target_normalization: Rule | None = None,
     ) -> None:
         super().__init__()
         self.max_source_length = max_source_length
         self.max_target_length = max_target_length
         self.lowercase = lowercase
-        self.source_vocabulary = _pieces(source_model)
+        self.source_normalization = source_normalization
+        self.target_normalization = target_normalization
+        self.source_vocabulary = self.target_vocabulary = _pieces(source_model)
         self._models = {"source_model": source_model}
-        self._source = _Tokenizer(source_model)
-        if target_model is None:
-            self.target_vocabulary, self._target = self.source_vocabulary, self._source
-        else:
+        if target_model is not None:
             self.target_vocabulary = _pieces(target_model)
             self._models["target_model"] = target_model
-            self._target = _Tokenizer(target_model)
+        sides = (
+            (source_model, source_normalization),
+            (target_model or source_model, target_normalization),
+        )
+        tokenizers = {side: _Tokenizer(*side, lowercase) for side in dict.fromkeys(sides)}
+        self._source, self._target = (tokenizers[side] for side in sides)
 
     @property
     def joint(self) -> bool:
         """Whether source and target have one vocabulary."""
-        return self._target is self._source
+        return "target_model" not in self._models
 
     @property
     def source_vocabulary_size(self) -> int:
@@ -171,7 +189,7 @@ class TranslationPreprocessor(Preprocessor):
             for rows in np.array_split(some, max(len(some) // 4096, 1)):
                 if len(rows):
                     tokenizer = self._source if name == "text" else self._target
-                    ids = tokenizer.tokenize(self._cased(tf.constant(texts[rows])))
+                    ids = tokenizer.tokenize(tf.constant(texts[rows]))
                     long[rows] |= (ids.row_lengths() > limit).numpy()
         return long
 
@@ -190,6 +208,8 @@ class TranslationPreprocessor(Preprocessor):
             "max_source_length": self.max_source_length,
             "max_target_length": self.max_target_length,
             "lowercase": self.lowercase,
+            "source_normalization": self.source_normalization,
+            "target_normalization": self.target_normalization,
         }
         return arguments, dict(self._models)
 
@@ -202,13 +222,10 @@ class TranslationPreprocessor(Preprocessor):
             write_lines(folder / "source_vocabulary.txt", self.source_vocabulary)
             write_lines(folder / "target_vocabulary.txt", self.target_vocabulary)
 
-    def _cased(self, texts: tf.Tensor) -> tf.Tensor:
-        return tf.strings.lower(texts, encoding="utf-8") if self.lowercase else texts
-
     def _ids(self, texts: tf.Tensor, side: Side) -> tf.RaggedTensor:
         """Ragged int32 (batch, None), each row with END at its end, also where it was cut."""
         source = side == "source"
-        ids = (self._source if source else self._target).tokenize(self._cased(texts))
+        ids = (self._source if source else self._target).tokenize(texts)
         ids = ids[:, : self.max_source_length if source else self.max_target_length]
         last = ids.row_limits()[:, tf.newaxis] - 1
         ends = tf.fill(tf.shape(last)[:1], END)
@@ -216,14 +233,39 @@ class TranslationPreprocessor(Preprocessor):
 
 
 class _Tokenizer(tf_text.SentencepieceTokenizer):
-    """TensorFlow Text's tokenizer to int32 ids with END, with a `_Model`.
+    """TensorFlow Text's tokenizer to int32 ids with END, with a `_Model`, of texts as a rule has
+    them; by no rule, as the model itself has.
 
     Its faster `FastSentencepieceTokenizer` has neither BPE nor pieces for bytes.
     """
 
-    def __init__(self, model: bytes) -> None:
+    def __init__(self, model: bytes, rule: Rule | None, lowercase: bool) -> None:
+        model = model if rule is None else _ruled(model, rule)
         super().__init__(model, out_type=tf.int32, add_eos=True)
         self._model_resource = _Model(model)
+        self._rule, self._lowercase = rule, lowercase
+
+    def tokenize(self, texts: tf.Tensor) -> tf.RaggedTensor:
+        if self._lowercase:
+            texts = tf.strings.lower(texts, encoding="utf-8")
+        if self._rule is not None:
+            texts = tf.strings.regex_replace(texts, _BLANK, _STAND_IN)
+        if self._rule == "identity":
+            # SentencePiece would take the blank that it puts before a text, and all others there.
+            texts = tf.strings.regex_replace(texts, r"^(?s:(.))", r" \1")
+        elif self._rule is not None:
+            texts = tf.strings.strip(texts)
+        if self._rule == "nfc":
+            texts = tf_text.normalize_utf8(texts, "NFC")
+        return super().tokenize(texts)
+
+    def detokenize(self, ids: tf.RaggedTensor) -> tf.Tensor:
+        texts = super().detokenize(ids)
+        if self._rule is not None:
+            texts = tf.strings.regex_replace(texts, _STAND_IN, _BLANK)
+        if self._rule == "identity":
+            texts = tf.strings.regex_replace(texts, "^ ", "")
+        return texts
 
 
 class _Model(tf.saved_model.experimental.TrackableResource):
@@ -253,10 +295,10 @@ def learn_subwords(
     byte_fallback: bool = True,
     user_symbols: Sequence[str] = (),
     character_coverage: float | None = None,
-    normalization: str = "nmt_nfkc",
     lowercase: bool = False,
 ) -> bytes:
-    """A SentencePiece model (Kudo & Richardson 2018) of exactly `size` pieces, serialized.
+    """A SentencePiece model (Kudo & Richardson 2018) of exactly `size` pieces, serialized, that
+    takes texts as they are.
 
     The same texts give the same model. Of more than five million texts that many are drawn.
 
@@ -265,12 +307,11 @@ def learn_subwords(
         size: pieces, with the four special ones and, for `byte_fallback`, 256 bytes.
         kind: `unigram` (Kudo 2018) or `bpe` (Sennrich et al. 2016).
         byte_fallback: spell characters that are not among the pieces as bytes of UTF-8, so that
-            none is unknown.
+            none is unknown. Otherwise tabs and line breaks are pieces, as `user_symbols` are.
         user_symbols: texts that are one piece each, whatever is around them; lower-cased as texts
             are. Empty ones are none.
         character_coverage: the share of all characters to have pieces for; the rarest others have
             none. By default 0.9995, or 1 without `byte_fallback`.
-        normalization: SentencePiece's rules: nmt_nfkc, nfkc, nmt_nfkc_cf, nfkc_cf or identity.
         lowercase: lower-case first, as the preprocessor then does.
 
     Raises:
@@ -278,7 +319,10 @@ def learn_subwords(
             one.
     """
     model = BytesIO()
-    symbols = dict.fromkeys(s.lower() if lowercase else s for s in user_symbols if s.strip())
+    given = (s.lower() if lowercase else s for s in user_symbols if s.strip())
+    symbols = dict.fromkeys(symbol.replace(_BLANK, _STAND_IN) for symbol in given)
+    if not byte_fallback:
+        symbols |= dict.fromkeys("\t\n")
     read = _Read(texts, lowercase)
     if character_coverage is None:
         character_coverage = 0.9995 if byte_fallback else 1.0
@@ -291,7 +335,8 @@ def learn_subwords(
             byte_fallback=byte_fallback,
             user_defined_symbols=list(symbols),
             character_coverage=character_coverage,
-            normalization_rule_name=normalization,
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
             pad_id=PAD,
             unk_id=UNKNOWN,
             bos_id=START,
@@ -308,6 +353,48 @@ def learn_subwords(
     return model.getvalue()
 
 
+def normalized(texts: Iterable[str], rule: Rule) -> Iterator[str]:
+    """Texts as a rule has them.
+
+    Args:
+        rule: `identity` leaves all as it is. The others leave one blank of several, and none at the
+            ends. `nfc` writes what Unicode holds for the same character in the same way, such as é
+            that may be one code point or two. `nfkc` writes what is much the same alike, too: ² as
+            2, full-width forms as usual ones. `nmt_nfkc`, which is SentencePiece's own, makes
+            blanks of tabs, line breaks and zero-width characters as well.
+    """
+    if rule == "identity":
+        yield from texts
+        return
+    normalizer = sentencepiece.SentencePieceNormalizer(
+        rule_name=_named(rule),
+        add_dummy_prefix=False,
+        escape_whitespaces=False,
+        remove_extra_whitespaces=True,
+    )
+    for text in texts:
+        text = unicodedata.normalize("NFC", text) if rule == "nfc" else text
+        yield normalizer.normalize(text.replace(_BLANK, _STAND_IN)).replace(_STAND_IN, _BLANK)
+
+
+def _ruled(model: bytes, rule: Rule) -> bytes:
+    """The same SentencePiece model with other rules of what texts become first."""
+    normalizer = sentencepiece.SentencePieceNormalizer(
+        rule_name=_named(rule),
+        add_dummy_prefix=rule != "identity",  # see `_Tokenizer.tokenize`
+        escape_whitespaces=True,
+        remove_extra_whitespaces=rule != "identity",
+    )
+    proto = sentencepiece_model_pb2.ModelProto.FromString(model)  # type: ignore[attr-defined]
+    proto.normalizer_spec.ParseFromString(normalizer.serialized_normalizer_spec())
+    return proto.SerializeToString(deterministic=True)
+
+
+def _named(rule: Rule) -> str:
+    """SentencePiece's name of a rule; NFC, which it has none for, is TensorFlow Text's to do."""
+    return "identity" if rule == "nfc" else rule
+
+
 class _Read:
     """Texts as they are read, and what went wrong with it."""
 
@@ -318,7 +405,9 @@ class _Read:
     def __iter__(self) -> Iterator[str]:
         try:
             for text in self._texts:
-                yield text.lower() if self._lowercase else text
+                text = text.replace(_BLANK, _STAND_IN)
+                parts = _BREAKS.split(text.lower() if self._lowercase else text)
+                yield from (part for part in parts if part and not part.isspace())
         except Exception as error:
             self.error = error
             raise

@@ -102,7 +102,9 @@ class TextTranslator(tf.Module):
         return tf.function(lambda text: self(text), [text], autograph=False)
 
     def _prefix(self, texts: tf.Tensor) -> tf.Tensor:
-        """The tokens of what translations begin with, padded with -1."""
+        """The tokens of what translations begin with, padded with -1; a blank at the end is left
+        to the next word's first token."""
+        texts = tf.strings.regex_replace(texts, "^ +| +$", "")
         ids = self.preprocessor.encode({"text": texts, "reference": texts})["target_ids"]
         return ids[:, :-1].to_tensor(-1)  # without the end
 
