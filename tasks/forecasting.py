@@ -70,6 +70,7 @@ class Forecasting(Task[TimeSeries, ForecasterConfig]):
             preprocessor.deviation.tolist(),
             step_features=preprocessor.step_features,
             static_features=preprocessor.static_features,
+            zero=(-preprocessor.target_level).tolist(),
         )
 
     def baselines(self, config: ForecasterConfig, preprocessor):

@@ -292,6 +292,10 @@ class ForecasterConfig(RecurrentConfig):
     """Normalise each window by its own mean and deviation, and give them back to the forecast (Kim
     et al. 2022, without its affine map): for series that drift."""
 
+    non_negative: bool = False
+    """Answer 0 where a forecast, or a quantile of it, is below: for what can't be negative, such as
+    counts and sales."""
+
     recurrent_steps: int | None = None
     """The latest steps of the window that the recurrent layers read; by default 96 of them at
     most."""

@@ -28,6 +28,7 @@ def forecaster(
     *,
     step_features: int = 0,
     static_features: int = 0,
+    zero: Sequence[float] = (),
 ) -> keras.Model:
     """Builds the model that `config` describes, under Keras' global dtype policy.
 
@@ -42,6 +43,7 @@ def forecaster(
         mean, deviation: of each column of the history in the training data.
         step_features: features of each step.
         static_features: features of each series.
+        zero: what stands for 0 in each target, which is 0 itself by default.
     """
     shapes = {
         "history": (config.window, len(mean)),
@@ -68,6 +70,9 @@ def forecaster(
     outputs = Destandardize(
         mean[:targets], deviation[:targets], dtype="float32", name="destandardize"
     )(outputs)
+    if config.non_negative:
+        least = zero or [0.0] * targets
+        outputs = AtLeast(least, dtype="float32", name="non_negative")(outputs)
     return keras.Model(inputs, outputs, name="forecaster")
 
 
@@ -164,6 +169,25 @@ class Destandardize(Standardize):
     def call(self, x: tf.Tensor) -> tf.Tensor:
         mean, deviation = (np.array(v, np.float32)[:, None] for v in (self.mean, self.deviation))
         return x * deviation + mean
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class AtLeast(layers.Layer):
+    """Forecasts (batch, horizon, targets, any) of at least so much for each target; in training as
+    they are, for what is cut off has no gradient to be mended by."""
+
+    def __init__(self, least: Sequence[float], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.least = [float(value) for value in least]
+
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
+        return x if training else tf.maximum(x, np.array(self.least, np.float32)[:, None])
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "least": self.least}
 
 
 @keras.saving.register_keras_serializable(package="zoo")

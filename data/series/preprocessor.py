@@ -46,6 +46,8 @@ class ForecastPreprocessor(Preprocessor):
         series_errors: the same of each series alone, by its name: what MASE divides by (Hyndman &
             Koehler 2006).
         fill: how the training data were filled, as `--data.fill` says.
+        level: of each column of numbers, what is taken off before all else: in `inputs`, `mean` and
+            what the model answers it is off already. () for nothing.
         static: each static column's words, or mean and deviation.
         quantiles: those that are forecast beside the mean.
     """
@@ -65,6 +67,7 @@ class ForecastPreprocessor(Preprocessor):
         quantiles: Sequence[float] = (),
         series_errors: Mapping[str, Sequence[float]] | None = None,
         fill: str = "forward",
+        level: Sequence[float] = (),
     ) -> None:
         super().__init__()
         self.columns = Columns(**{kind: tuple(names) for kind, names in columns.items()})
@@ -79,6 +82,7 @@ class ForecastPreprocessor(Preprocessor):
         self.series_errors = {name: list(own) for name, own in (series_errors or {}).items()}
         self.quantiles = tuple(quantiles)
         self.fill = fill
+        self.level = np.array([*level] or [0.0] * len(self.mean), np.float64)
         self._static = [dict(column) for column in static]
 
     @property
@@ -112,6 +116,7 @@ class ForecastPreprocessor(Preprocessor):
         batch = tf.shape(history)[0]
         seconds = parse_times(record["time"]) if self.calendar else tf.zeros([batch], tf.int64)
         future = record.get("future", tf.zeros([batch, self.horizon, 0]))
+        history, future = self._less_level(history, 0), self._less_level(future, self._first_known)
         static = record.get("static", tf.zeros([batch, 0], tf.string))
         return self.inputs(history, seconds, future, self.encode_static(static))
 
@@ -121,15 +126,15 @@ class ForecastPreprocessor(Preprocessor):
         """Model inputs from what is a number already.
 
         Args:
-            history: float32 (batch, window, columns).
+            history: float32 (batch, window, columns), less `level`, as `known` is.
             last_time: int64 (batch,), seconds, of the last step of the history.
             known: float32 (batch, horizon, known columns).
             static: float32 (batch, features), from `encode_static`.
         """
         history = tf.ensure_shape(history, [None, self.window, len(self.columns.numbers)])
         known = tf.ensure_shape(known, [None, self.horizon, len(self.columns.known)])
-        history = self._filled(history, self.mean)
-        first_known = len(self.columns.numbers) - len(self.columns.known)
+        history = self._filled(history, 0)
+        first_known = self._first_known
         mean, deviation = self.mean[first_known:], self.deviation[first_known:]
         steps = tf.range(1 - self.window, self.horizon + 1, dtype=tf.int64)
         features = [tf.zeros([tf.shape(history)[0], self.window + self.horizon, 0])]
@@ -137,7 +142,8 @@ class ForecastPreprocessor(Preprocessor):
             times = shift(last_time[:, tf.newaxis], steps, self.frequency)
             features.append(calendar_features(times, self.calendar))
         if self.columns.known:
-            known = self._filled(tf.concat([history[..., first_known:], known], axis=1), mean)
+            known = tf.concat([history[..., first_known:], known], axis=1)
+            known = self._filled(known, first_known)
             features.append((known - mean) / deviation)
         by_step = tf.concat(features, axis=-1)
         by_step = tf.ensure_shape(by_step, [None, None, self.step_features])
@@ -149,11 +155,28 @@ class ForecastPreprocessor(Preprocessor):
         }
         return {name: part for name, part in inputs.items() if part.shape[-1]}
 
-    def _filled(self, values: tf.Tensor, mean: np.ndarray) -> tf.Tensor:
-        """Values (batch, steps, columns) with a number for each that is not finite."""
-        finite = tf.math.is_finite(values)
+    @property
+    def _first_known(self) -> int:
+        return len(self.columns.numbers) - len(self.columns.known)
+
+    @property
+    def target_level(self) -> np.ndarray:
+        """What is to be added to forecasts of each target, float64 (targets,)."""
+        return self.level[: len(self.columns.targets)]
+
+    def _less_level(self, values: tf.Tensor, start: int) -> tf.Tensor:
+        """Values (batch, steps, columns from `start` on) less their level."""
+        level = self.level[start:]
+        if not level.any():
+            return values
+        return tf.cast(tf.cast(values, tf.float64) - level, tf.float32)
+
+    def _filled(self, values: tf.Tensor, start: int) -> tf.Tensor:
+        """Values (batch, steps, columns from `start` on) with a number for each that is not
+        finite."""
+        finite, mean = tf.math.is_finite(values), self.mean[start:]
         if self.fill == "zero":
-            return tf.where(finite, values, 0.0)
+            return tf.where(finite, values, (-self.level[start:]).astype(np.float32))
         # Most batches have no gap, and the ops for those that do are many.
         return tf.cond(
             tf.reduce_all(finite), lambda: values, lambda: _without_gaps(values, finite, mean)
@@ -180,8 +203,9 @@ class ForecastPreprocessor(Preprocessor):
                 parts.append(tf.cast(same, tf.float32))
                 continue
             known = tf.strings.regex_full_match(own, r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
-            number = tf.strings.to_number(tf.where(known, own, str(column["mean"])))
-            parts.append(((number - column["mean"]) / column["deviation"])[:, tf.newaxis])
+            number = tf.strings.to_number(tf.where(known, own, str(column["mean"])), tf.float64)
+            scaled = (number - column["mean"]) / column["deviation"]
+            parts.append(tf.cast(scaled, tf.float32)[:, tf.newaxis])
         return tf.ensure_shape(tf.concat(parts, axis=1), [None, self.static_features])
 
     def encode(self, record: Mapping[str, tf.Tensor]) -> Encoded:
@@ -191,7 +215,10 @@ class ForecastPreprocessor(Preprocessor):
         return dict(encoded)
 
     def targets(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
-        return columns["target"]
+        target = columns["target"]
+        if not self.target_level.any():
+            return target
+        return (target.astype(np.float64) - self.target_level).astype(np.float32)
 
     def state(self) -> tuple[dict[str, Any], dict[str, Sequence[str]]]:
         arguments = {
@@ -208,6 +235,7 @@ class ForecastPreprocessor(Preprocessor):
             "quantiles": list(self.quantiles),
             "series_errors": self.series_errors,
             "fill": self.fill,
+            "level": self.level.tolist(),
         }
         return arguments, {}
 
@@ -243,6 +271,7 @@ def fit_forecast_preprocessor(
         quantiles=quantiles,
         series_errors=dict(zip(series.names, own.tolist(), strict=True)),
         fill=series.fill,
+        level=series.level,
     )
 
 

@@ -8,6 +8,7 @@ train.series.values, train.series.times     # all rows; steps to forecast are in
 series = read_series(options, "new.csv", columns=trained.columns, frequency=trained.frequency)
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import pairwise
@@ -49,6 +50,9 @@ __all__ = [
 
 # Where the parts of the ETT benchmark end: after 12, 4 and 4 months of 30 days.
 ETT_DAYS = (360, 480, 600)
+# Deviations from 0 at which float32 has three of its seven digits left for what differs.
+FAR = 10_000
+
 ETT_SECONDS = {"ett_hour": HOUR, "ett_minute": 15 * MINUTE}
 
 
@@ -57,8 +61,8 @@ class SeriesSet:
     """Regular series, one after another in one array."""
 
     values: np.ndarray
-    """float32 (rows, columns.numbers): targets, covariates, known. NaN only in targets and
-    covariates of future rows, which are at the end of a series that was read with `future`."""
+    """float32 (rows, columns.numbers): targets, covariates, known, less `level`. NaN only in
+    targets and covariates of future rows, at the end of a series that was read with `future`."""
 
     measured: np.ndarray
     """Booleans like `values`: False where a value was filled, or is to be forecast."""
@@ -93,16 +97,36 @@ class SeriesSet:
     skipped: int = 0
     """Bad rows left out."""
 
+    level: Sequence[float] = ()
+    """What was taken off each column, as float64, so that float32 has the digits in which its
+    numbers differ; () for nothing."""
+
     holes: dict[str, str] = field(default_factory=dict)
     """Series -> where its future first lacks a known column: what is known of it ends there."""
 
+    def raw(self, values: np.ndarray, start: int, end: int | None = None) -> np.ndarray:
+        """`values` (..., some columns), those from start to end, in the units of the tables."""
+        level = np.array(self.level[start:end])
+        return (values.astype(np.float64) + level).astype(np.float32) if level.any() else values
+
     @cached_property
     def truth(self) -> np.ndarray:
-        """The targets, float32 (rows, targets); NaN where they were not measured."""
+        """The targets, less `level`, float32 (rows, targets); NaN where they were not measured."""
         count = len(self.columns.targets)
         measured = self.measured[:, :count]
         values = self.values[:, :count]
         return values if measured.all() else np.where(measured, values, np.float32(np.nan))
+
+    @property
+    def rounding(self) -> dict[str, str]:
+        """What is to be said of columns whose numbers differ in digits that float32, in which they
+        are sent to a served model, does not have."""
+        coarse = [
+            f"{clip(column)} by up to {np.spacing(np.float32(abs(level))) / 2:,g}"
+            for column, level in zip(self.columns.numbers, self.level, strict=False)
+            if level
+        ]
+        return {"float32 of requests rounds": ", ".join(coarse)} if coarse else {}
 
     @cached_property
     def settled(self) -> np.ndarray:
@@ -165,7 +189,12 @@ def read_sections(options: TimeSeries, sample: str | None = None) -> Sections:
     series = read_series(options, options.train, sample)
     sections = split_series(series, options)
     read = partial(
-        read_series, options, sample=sample, columns=series.columns, frequency=series.frequency
+        read_series,
+        options,
+        sample=sample,
+        columns=series.columns,
+        frequency=series.frequency,
+        level=series.level,
     )
     validation, test = sections.validation, sections.test
     if options.validation:
@@ -182,6 +211,7 @@ def read_series(
     *,
     columns: Columns | None = None,
     frequency: Frequency | None = None,
+    level: Sequence[float] | None = None,
     future: bool = False,
     split: str = "train",
 ) -> SeriesSet:
@@ -193,6 +223,8 @@ def read_series(
         sample: the path of the file that `sample` means.
         columns: those of a trained model, which must be there.
         frequency: that of a trained model, which the series must have.
+        level: what a trained model wants to be taken off each column; by default what the digits of
+            float32 demand.
         future: keep what comes after the last target of a series as time steps to forecast, up to
             the first row that lacks a known column; else it is left out.
         split: "train", "validation" or "test"; the one that `tfds:NAME` means.
@@ -213,10 +245,12 @@ def read_series(
     values, gaps = fill_gaps(grid, rows, columns, options.fill, coming)
     kept = ~coming.rest if future else ~(coming.rest | coming.steps)
     values, gaps = values[kept], gaps[kept]
+    if level is None:
+        level = _level(values)
     filled = zip(columns.numbers, gaps.sum(axis=0).tolist(), strict=True)
     counts = {"time": int(np.count_nonzero(kept[grid.absent]))} | dict(filled)
     return SeriesSet(
-        values=values,
+        values=(values - np.array(level) if any(level) else values).astype(np.float32),
         # Whoever says that nothing means 0 has measured 0.
         measured=~np.isnan(values) if options.fill == "zero" else ~(gaps | np.isnan(values)),
         times=grid.times[kept],
@@ -229,8 +263,20 @@ def read_series(
         missing={column: count for column, count in counts.items() if count},
         fill=options.fill,
         skipped=rows.skipped,
+        level=level,
         holes=coming.holes,
     )
+
+
+def _level(values: np.ndarray) -> list[float]:
+    """The mean of each column that differs from its mean by a small share of it, else 0."""
+    level = []
+    for column in values.T:
+        known = column[~np.isnan(column)]
+        mean, deviation = (known.mean(), known.std()) if len(known) else (0.0, 0.0)
+        # What is given back to forecasts in float32 is to be exactly what was taken off.
+        level.append(float(np.float32(mean)) if abs(mean) > FAR * deviation > 0 else 0.0)
+    return level
 
 
 def whole(series: SeriesSet) -> Section:

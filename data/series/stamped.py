@@ -61,7 +61,7 @@ class StampedRows:
     """Which series each row belongs to, as a position in `names`."""
 
     values: np.ndarray
-    """float32 (rows, columns.numbers); NaN where there is no finite number."""
+    """float64 (rows, columns.numbers); NaN where there is no number that float32 has, too."""
 
     static: np.ndarray
     """Objects (rows, columns.static): text; "" where there is none."""
@@ -267,7 +267,7 @@ def _part(chunk: Chunk, options: TimeSeries, columns: Columns) -> tuple[_Part, d
     """The rows of a chunk, and what is wrong with some of them, by position."""
     count = len(chunk.rows)
     problems: dict[int, str] = {}
-    values = np.empty((count, len(columns.numbers)), np.float32)
+    values = np.empty((count, len(columns.numbers)))
     for number, column in enumerate(columns.numbers):
         values[:, number], found = _numbers(chunk.cells[column], column)
         problems |= found
@@ -289,7 +289,7 @@ def _labels(cells: list[Any], column: str, required: bool = True) -> tuple[list,
 
 
 def _numbers(cells: list[Any], column: str) -> tuple[np.ndarray, dict[int, str]]:
-    """The cells as float32, NaN for those without a finite number, and what other cells hold."""
+    """The cells as float64, NaN for those without a finite number, and what other cells hold."""
     numbers = to_numbers(cells)
     problems = {}
     for position in np.flatnonzero(np.isnan(numbers)).tolist():
@@ -301,7 +301,7 @@ def _numbers(cells: list[Any], column: str) -> tuple[np.ndarray, dict[int, str]]
             hint = " (decimals have a point)" if "," in word else ""
             problems[position] = f"column '{column}' is {clip(repr(cell))}, not a number{hint}"
     numbers[np.abs(numbers) > _LARGEST] = np.nan
-    return numbers.astype(np.float32), problems
+    return numbers, problems
 
 
 def _word(cell: Any) -> str:

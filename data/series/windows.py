@@ -161,6 +161,7 @@ class Windows:
         short = np.count_nonzero(np.diff(series.bounds) < self.window + self.horizon)
         if short:
             facts["series too short"] = int(short)
+        facts |= series.rounding
         return facts | {f"filled in {name}": count for name, count in series.missing.items()}
 
     @cached_property
@@ -174,11 +175,13 @@ class Windows:
         return self.origins[:, np.newaxis] + np.arange(start, end)
 
     def values(self, start: int, end: int) -> np.ndarray:
-        """All numbers of these steps, float32 (windows, steps, columns)."""
+        """All numbers of these steps, less the series' `level`, float32 (windows, steps,
+        columns)."""
         return self.series.values[self.rows(start, end)]
 
     def targets(self, start: int, end: int) -> np.ndarray:
-        """The targets of these steps, also filled ones, float32 (windows, steps, targets)."""
+        """The targets of these steps, also filled ones, less the series' `level`, float32 (windows,
+        steps, targets)."""
         return self.values(start, end)[..., : len(self.series.columns.targets)]
 
     def first(self, count: int) -> "Windows":
@@ -186,8 +189,8 @@ class Windows:
         return self
 
     def truth(self, preprocessor: Preprocessor | None = None) -> np.ndarray:
-        """What a forecast is to be, float32 (windows, horizon, targets); NaN where it was not
-        measured."""
+        """What a forecast is to be, less the series' `level`, float32 (windows, horizon, targets);
+        NaN where it was not measured."""
         return self.series.truth[self.rows(0, self.horizon)]
 
     def batches(self, preprocessor: Preprocessor) -> "WindowBatches":
@@ -234,13 +237,16 @@ class Windows:
         """The windows' raw records, equally long columns."""
         columns = self.series.columns
         texts = [stamp_text(time) for time in self.last_times().tolist()]
-        records = {"history": self.values(-self.window, 0), "time": np.array(texts, object)}
+        history = self.series.raw(self.values(-self.window, 0), 0)
+        records = {"history": history, "time": np.array(texts, object)}
         if columns.known:
-            records["future"] = self.values(0, self.horizon)[..., -len(columns.known) :]
+            first = len(columns.numbers) - len(columns.known)
+            future = self.values(0, self.horizon)[..., first:]
+            records["future"] = self.series.raw(future, first)
         if columns.static:
             records["static"] = self.series.static[self.owners]
         if self.origins.max() + self.horizon <= len(self.series.times):
-            records["target"] = self.truth()
+            records["target"] = self.series.raw(self.truth(), 0, len(columns.targets))
         return records
 
 
@@ -321,6 +327,7 @@ class WindowSource:
             self._sample,
             columns=preprocessor.columns,
             frequency=preprocessor.frequency,
+            level=preprocessor.level.tolist(),
             future=future,
             # The sample is training data, and may be forecast from.
             split="train" if future else "test",

@@ -5,7 +5,7 @@
 
 `truth` is float (windows, horizon, targets), NaN where nothing was measured, which counts for
 nothing; `outputs` (windows, horizon, targets, 1 + quantiles): the mean and the quantiles; both in
-raw units.
+raw units, less the level that the preprocessor takes off.
 """
 
 from collections.abc import Mapping, Sequence
@@ -121,6 +121,7 @@ class ForecastAssessment:
                 break
             measured = ~np.isnan(truth[window, :, target])
             name = records.series.names[records.owners[window]]
+            level = float(self.preprocessor.target_level[target])
             times = records.series.frequency.shift(records.last_times()[window], 1)
             rows.append(
                 ({"series": name} if name else {})
@@ -128,8 +129,8 @@ class ForecastAssessment:
                     "from": stamp_text(int(times)),
                     "target": self.preprocessor.columns.targets[target],
                     "scaled_mse": float(errors[window, target]),
-                    "forecast": float(outputs[window, measured, target, 0].mean()),
-                    "came": float(truth[window, measured, target].mean()),
+                    "forecast": level + float(outputs[window, measured, target, 0].mean()),
+                    "came": level + float(truth[window, measured, target].mean()),
                 }
             )
         return rows
@@ -156,7 +157,8 @@ class ForecastAssessment:
         forecast = outputs[..., 0]
         error = truth - forecast
         scaled = error / self.preprocessor.target_deviation
-        size = np.abs(truth) + np.abs(forecast)
+        level = self.preprocessor.target_level
+        size = np.abs(truth + level) + np.abs(forecast + level)
         seasonal = self.preprocessor.seasonal_errors(records.series.names)[records.owners]
         errors = {
             "scaled_mse": scaled**2,
@@ -203,8 +205,14 @@ class ForecastAssessment:
         starts = [stamp_text(time) for time in before.last_times().tolist()]
         names = [records.series.names[owner] for owner in before.owners]
         titles = [f"{name} {start}".strip() for name, start in zip(names, starts, strict=True)]
+        level = self.preprocessor.target_level
         return forecasts_picture(
-            history, truth[shown], outputs[shown], titles, targets, self.quantiles
+            history + level,
+            truth[shown] + level,
+            outputs[shown] + level[:, np.newaxis],
+            titles,
+            targets,
+            self.quantiles,
         )
 
 

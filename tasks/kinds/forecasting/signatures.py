@@ -4,12 +4,20 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 from tensorflow.types.experimental import ConcreteFunction
 
 from data.series.calendar import format_times, parse_times, shift
 from data.series.preprocessor import ForecastPreprocessor
 from tasks.engine.exporting.signatures import lines_asset, traced
+
+
+def _with_level(outputs: tf.Tensor, level: np.ndarray) -> tf.Tensor:
+    """Forecasts (batch, horizon, targets, any) with what was taken off the targets."""
+    if not level.any():
+        return outputs
+    return tf.cast(tf.cast(outputs, tf.float64) + level[:, np.newaxis], tf.float32)
 
 
 class ForecasterSignatures(tf.Module):
@@ -36,8 +44,9 @@ class ForecasterSignatures(tf.Module):
         self.assets = [tf.saved_model.Asset(str(path)) for path in (*assets, names)]
         self.preprocessor = preprocessor
         # A closure, not an attribute: of an attribute, tf.Module would save the whole Keras model.
-        self._forecast = lambda record: tf.cast(
-            model(preprocessor(record), training=False), tf.float32
+        self._forecast = lambda record: _with_level(
+            tf.cast(model(preprocessor(record), training=False), tf.float32),
+            preprocessor.target_level,
         )
 
     def functions(self, names: Collection[str] | None = None) -> dict[str, ConcreteFunction]:
