@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import tensorflow as tf
 
+from data.cells import tidy
 from data.errors import DataError
 
 Encoded = dict[str, tf.RaggedTensor | tf.Tensor]
@@ -216,7 +217,9 @@ def _reason(error: tf.errors.OpError) -> str:
 
 def class_ids(labels: Sequence[str], values: np.ndarray) -> np.ndarray:
     """The position of each value in `labels`, int32."""
-    positions = {label: index for index, label in enumerate(labels)}
+    # Labels of runs from before are as the files had them, with blanks around.
+    positions = {tidy(label): index for index, label in enumerate(labels)}
+    positions |= {label: index for index, label in enumerate(labels)}
     try:
         return np.fromiter((positions[value] for value in values), np.int32, len(values))
     except KeyError as error:

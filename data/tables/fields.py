@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from data.cells import clip, from_base64
+from data.cells import clip, from_base64, tidy
 
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -25,7 +25,8 @@ class Field:
 
     kind: Literal["text", "label", "number", "bytes", "image", "sequence"] = "text"
     """text: kept as it is. label: the str() of a scalar, so True is "True"; but an integral float,
-    which is what integers become beside nulls in many tools, loses its ".0". number: float32.
+    which is what integers become beside nulls in many tools, loses its ".0"; without white space
+    around it, and in Unicode's form NFC, as labels that look alike are one. number: float32.
     bytes: kept as they are, or decoded where they are {"b64": "..."}. image: the bytes of an
     encoded picture, from bytes, the path of a file, {"bytes": ..., "path": ...} as Hugging Face's
     Parquet files have it, or {"b64": "..."}; it is decoded once to see that it is whole. sequence:
@@ -57,8 +58,7 @@ class Field:
         if self.kind == "image":
             values, problems = self._pictures(cells, folder)
         else:
-            cell_to_value = _CONVERTERS[self.kind]
-            values = [cell_to_value(cell) for cell in cells]
+            values = self._values(cells)
             bad = [i for i, value in enumerate(values) if value is None] if None in values else []
             problems = {index: self._complaint(cells[index]) for index in bad}
         if not self.required:
@@ -71,13 +71,24 @@ class Field:
         """Whether a cell is null, NaN, or text or bytes with nothing but blanks."""
         if isinstance(cell, dict) and self.kind == "image":
             return all(part is None for part in cell.values())
-        return cell is None or cell != cell or (isinstance(cell, str | bytes) and not cell.strip())
+        if isinstance(cell, str):
+            return not tidy(cell)
+        return cell is None or cell != cell or (isinstance(cell, bytes) and not cell.strip())
 
     def array(self, values: list[Any]) -> np.ndarray:
         """Converted values as an array of objects, or of float32 for numbers."""
         if self.kind == "number":
             return np.array(values, np.float32)
         return np.fromiter(values, object, len(values))  # also where the values are arrays
+
+    def _values(self, cells: list[Any]) -> list[Any]:
+        """Each cell's value, or None where it has none of this kind."""
+        cell_to_value = _CONVERTERS[self.kind]
+        if self.kind == "label" and set(map(type, cells)) == {str}:
+            # Labels are few, and rows are many.
+            known = {cell: cell_to_value(cell) for cell in set(cells)}
+            return [known[cell] for cell in cells]
+        return [cell_to_value(cell) for cell in cells]
 
     def _pictures(self, cells: list[Any], folder: Path) -> tuple[list[Any], dict[int, str]]:
         from data.images.pictures import load_pictures
@@ -110,7 +121,7 @@ def _label(cell: Any) -> str | None:
     if isinstance(cell, float) and cell.is_integer():
         cell = int(cell)
     text = _text(cell)
-    return None if text is None else sys.intern(text)
+    return None if text is None else sys.intern(tidy(text)) or None
 
 
 def _number(cell: Any) -> float | None:

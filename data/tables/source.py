@@ -19,7 +19,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data.cells import clip, readable
+from data.cells import clip, readable, tidy
 from data.errors import DataError
 from data.options import Tables
 from data.records import CHUNK, Records, StreamedRecords, label_counts
@@ -172,7 +172,7 @@ class TableSource:
                     fields = {key: f for key, f in self._fields.items() if f.kind != "label"}
                     yield self._lines(name, fields), fields | file
                 else:
-                    table = self._prepared(open_table(name, options.format, options.header))
+                    table = self._prepared(open_table(name, options))
                     yield table, self._present([table], require_labels=False)
 
     def _column(self, kind: str) -> str | None:
@@ -218,7 +218,7 @@ class TableSource:
                 f"{path} is a single picture; name a folder that has a folder of pictures for each "
                 "class, or a table of pictures."
             )
-        return open_table(path, options.format, options.header, name)
+        return open_table(path, options, name)
 
     def _read(
         self, tables: Sequence[Table], require_labels: bool = True
@@ -269,8 +269,9 @@ class TableSource:
         known: Collection[str],
     ) -> None:
         """Raises the first label that isn't known, with its row."""
+        names = {*known, *map(tidy, known)}
         unknown = {
-            label: n for label, n in label_counts(records, key).items() if label not in known
+            label: n for label, n in label_counts(records, key).items() if label not in names
         }
         if not unknown:
             return
