@@ -31,15 +31,25 @@ class Tables:
     keep their shares."""
 
     format: Literal["auto", "csv", "tsv", "jsonl", "parquet", "tfrecord"] = "auto"
-    """The files' format; auto goes by their endings."""
+    """The files' format, whatever their endings; auto goes by these."""
 
     header: bool = True
     """Whether CSV and TSV files start with a row of column names. Without, columns are named by
     number: 0, 1, 2, ..."""
 
+    separator: str = "auto"
+    """What is between two cells of CSV and TSV files: a character such as ";", or tab. auto is a
+    tab in TSV; in CSV what a first line like `sep=;` says, else a comma, or, where the rows are of
+    several cells by only one of these, a semicolon, a tab or a bar."""
+
+    quoting: Literal["auto", "csv", "none"] = "auto"
+    """Whether cells of CSV and TSV files may be in quotes, and then hold separators and line
+    breaks: csv, as RFC 4180 has it; none reads quotes as they are. auto is csv, but where tabs are
+    between cells none, unless the first rows can only be quoted ("a ""word"" in quotes")."""
+
     on_bad_row: Literal["error", "skip"] = "error"
-    """What to do with a row that has a null or empty field, too many or too few fields, or is not
-    JSON: stop and say which, or skip it and count it."""
+    """What to do with a row that has a null or empty field, too many or too few fields, wrong
+    quotes, or is not JSON: stop and say which, or skip it and count it."""
 
     memory_limit_mb: int = 1024
     """Files larger than this together, in MiB, are streamed instead of read into memory; 0 streams

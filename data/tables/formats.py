@@ -6,8 +6,6 @@ for chunk in table.chunks(["text"], size=8192):
     chunk.rows, chunk.cells["text"], chunk.broken
 """
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +14,9 @@ from typing import Any
 
 from data.cells import clip
 from data.errors import DataError
+from data.options import Tables
 from data.records import CHUNK_BYTES
+from data.tables.separated import CsvTable, find_dialect
 from data.tables.table import (
     Chunk,
     FileTable,
@@ -25,24 +25,27 @@ from data.tables.table import (
     check_filled_file,
     decode_line,
     known_format,
-    not_utf8,
     opened,
     parse_object,
-    surrogate,
 )
 from data.tables.tfrecords import TfrecordTable
 
-LARGEST_CELL = 2**24
 
+def open_table(path: str, options: Tables | None = None, name: str = "") -> Table:
+    """The table in a file.
 
-def open_table(path: str, format: str = "auto", header: bool = True, name: str = "") -> Table:
-    """The table in a file; its ending tells an "auto" format.
+    Args:
+        path: the file.
+        options: its format, which the ending tells if it is "auto", and how CSV and TSV are read.
+        name: what messages call it; its path if not given.
 
     Raises:
         DataError: there is no such file, it is empty, or its format is not known.
     """
+    options = options or Tables()
     name = name or path
     check_filled_file(path, name)
+    format: str = options.format
     if format == "auto":
         format = known_format(path) or format
     if format == "parquet":
@@ -52,76 +55,11 @@ def open_table(path: str, format: str = "auto", header: bool = True, name: str =
     if format == "jsonl":
         return JsonLinesTable(path, name)
     if format in ("csv", "tsv"):
-        return CsvTable(path, name, "," if format == "csv" else "\t", header)
+        return CsvTable(path, name, find_dialect(path, name, options, format), options.header)
     raise DataError(
         f"{name}: the ending does not tell the format; "
         "say --data.format csv, tsv, jsonl, parquet or tfrecord."
     )
-
-
-@dataclass(frozen=True)
-class CsvTable(FileTable):
-    """Text with a delimiter, quoted as in RFC 4180: quoted fields may hold line breaks."""
-
-    delimiter: str
-    header: bool
-
-    def columns(self) -> list[str]:
-        for _, fields in self._records():
-            return fields if self.header else [str(number) for number in range(len(fields))]
-        raise DataError(f"{self.name} holds only blank lines; give a file that has records.")
-
-    def chunks(self, columns: Sequence[str], size: int) -> Iterator[Chunk]:
-        names = self.columns()
-        records = islice(self._records(), int(self.header), None)
-        while True:
-            chunk = Chunk([], {column: [] for column in columns}, [])
-            targets = [(cells, names.index(column)) for column, cells in chunk.cells.items()]
-            # Cells are copied row by row: keeping a chunk's rows as lists takes twice the time.
-            for row, fields in islice(records, size):
-                if len(fields) != len(names):
-                    problem = f"{len(fields)} fields where there are {len(names)} columns"
-                    chunk.broken.append((row, problem))
-                    continue
-                chunk.rows.append(row)
-                for cells, position in targets:
-                    cells.append(fields[position])
-            if not chunk.rows and not chunk.broken:
-                return
-            yield chunk
-
-    def _records(self, errors: str = "strict") -> Iterator[tuple[int, list[str]]]:
-        """The line each record starts on, and its fields; blank lines are none."""
-        # The csv module's own limit would refuse texts of more than 131,072 characters.
-        csv.field_size_limit(LARGEST_CELL)
-        start = 1
-        with opened(self.path, self.name) as file:
-            text = io.TextIOWrapper(file, "utf-8-sig", errors, newline="")
-            reader = csv.reader(text, delimiter=self.delimiter, strict=True)
-            try:
-                for fields in reader:
-                    if fields:
-                        yield start, fields
-                    start = reader.line_num + 1
-            except csv.Error as error:
-                raise DataError(
-                    f"{self.name}, row {start}: a quoting error ({error}); close the quotes, and "
-                    'write a quote inside quotes twice: "a ""word"" in quotes".'
-                ) from error
-            except UnicodeDecodeError:
-                pass
-            else:
-                return
-        self._raise_not_utf8()
-
-    def _raise_not_utf8(self) -> None:
-        """Finds the record that holds the first byte that is not UTF-8."""
-        for row, fields in self._records(errors="surrogateescape"):
-            for field in fields:
-                if bad := surrogate(field):
-                    problem = not_utf8(ord(bad) & 0xFF)
-                    raise DataError(f"{self.name}, row {row}: {problem}.")
-        raise DataError(f"{self.name} changed while it was being read; start again.")
 
 
 @dataclass(frozen=True)

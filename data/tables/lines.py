@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data.errors import DataError
 from data.tables.fields import Field
 from data.tables.folders import FILE
 from data.tables.table import Chunk, check_file, decode_line, known_format, opened, parse_object
@@ -15,9 +16,21 @@ STDIN = "-"
 
 
 def holds_lines(path: str, format: str) -> bool:
-    """Whether a file is lines of raw records: "-", .txt, and what no format is known of."""
-    text = path == STDIN or path.lower().removesuffix(".gz").endswith(".txt")
-    return text or (format == "auto" and known_format(path) is None)
+    """Whether a file is lines of raw records: "-", and, unless a format is said, .txt and what no
+    format is known of.
+
+    Raises:
+        DataError: it is "-", of which JSON lines can be read but no other format.
+    """
+    if path != STDIN:
+        text = path.lower().removesuffix(".gz").endswith(".txt")
+        return format == "auto" and (text or known_format(path) is None)
+    if format not in ("auto", "jsonl"):
+        raise DataError(
+            f"--data.format {format}: standard input is read as lines, each a record as text or "
+            "JSON; name a file, or leave out the format."
+        )
+    return True
 
 
 @dataclass(frozen=True)

@@ -5,20 +5,22 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from data.cells import clip
+from data.cells import exact, tidy
 from data.errors import DataError
 from data.options import Tables
 from data.tables.fields import Field
-from data.tables.formats import CsvTable, open_table
+from data.tables.formats import open_table
 from data.tables.reading import BadRows
+from data.tables.separated import CsvTable
 from data.tables.table import Table
 from data.tables.tfds import PREFIX, TfdsTable
 
 SAMPLE = "sample"
+_QUOTES = "'\""
 
 
 def _open_file(path: str, options: Tables, name: str) -> Table:
-    return open_table(path, options.format, options.header, name)
+    return open_table(path, options, name)
 
 
 def open_tables(
@@ -79,19 +81,22 @@ def tolerate(bad: BadRows, options: Tables) -> None:
 
 def has_column(table: Table, columns: list[str], field: Field) -> bool:
     """Whether a table has a field's column, once; raises if it doesn't but must."""
+    file = getattr(table, "table", table)  # that is read in another way
     count = columns.count(field.column)
+    if not count and isinstance(file, CsvTable):
+        count = columns.count(tidy(field.column))
     if count > 1:
         raise DataError(
             f"{table.name}: {count} columns are named '{field.column}'; give each a name of its "
             "own."
         )
     if count == 0 and field.required:
-        names = ", ".join(clip(column) for column in columns)
+        names = ", ".join(map(exact, columns))
         close = get_close_matches(field.column, columns, 1)
-        meant = f" (did you mean '{clip(close[0])}'?)" if close else ""
+        meant = f" (did you mean '{exact(close[0]).strip(_QUOTES)}'?)" if close else ""
         hint = f" Name yours with {field.option}." if field.option else ""
-        if isinstance(table, CsvTable) and table.header:
-            hint += " (If the first row is a record: --data.header false.)"
+        if isinstance(file, CsvTable):
+            hint += file.hint(columns)
         raise DataError(
             f"{table.name}: no column '{field.column}'{meant}; the columns are: {names}.{hint}"
         )

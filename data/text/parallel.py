@@ -252,7 +252,7 @@ class ParallelSource:
             check_filled_file(path, name)
             languages = (self._options.source_language, self._options.target_language)
             return TmxTable(path, name, self._columns(), languages)
-        return open_table(path, options.format, options.header, name)
+        return open_table(path, options, name)
 
     def _columns(self) -> tuple[str, str]:
         return self._options.source_column, self._options.target_column

@@ -87,7 +87,7 @@ def _run(task: Task, arguments: list[str]) -> None:
                 for name in sections.keys() & earlier.keys()
                 for key, value in earlier[name].items()
                 # Requests need not be written as the training files were.
-                if not (verb == "predict" and key in ("format", "header"))
+                if not (verb == "predict" and key in _HOW_FILES_ARE_WRITTEN)
             }
         )
     if verb == "train":
@@ -189,6 +189,7 @@ def _help(task: Task) -> str:
     )
 
 
+_HOW_FILES_ARE_WRITTEN = ("format", "header", "separator", "quoting")  # options of data
 _KINDS = {
     int: "a whole number",
     float: "a number",
