@@ -224,7 +224,16 @@ class ParallelTexts(Tables):
     says it was translated from."""
 
     target_language: str | None = None
-    """The language to translate into, in translation memories, likewise."""
+    """The language to translate into, in translation memories, likewise; by it, too, BLEU's
+    tokenizer is chosen."""
+
+    bleu_tokenizer: Literal["auto", "13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none"] = (
+        "auto"
+    )
+    """What makes the tokens that BLEU counts, by sacreBLEU's names. auto goes by the target
+    language, or the references' script without it: zh for Chinese, ja-mecab and ko-mecab for
+    Japanese and Korean if what they need is installed, char for Japanese without it and for Thai,
+    Lao, Khmer, Burmese and Tibetan, which have no blanks between words, else 13a."""
 
     max_ratio: float = 4.0
     """Training pairs are left out where one side is more than this many times as long as the other,

@@ -95,6 +95,11 @@ class Translation(Task[Data, TranslatorConfig]):
 
         return translation_objective(train)
 
+    def assessment(self, objective, config):
+        from tasks.kinds.translation.assessment import TranslationAssessment
+
+        return TranslationAssessment(config.data.target_language, config.data.bleu_tokenizer)
+
     def callbacks(self, preprocessor, splits, config, logs):
         from tasks.kinds.translation.assessment import SampleTranslations
 

@@ -1,9 +1,11 @@
 """TMX: translation memories, as translators' tools exchange them, read as a table of two languages.
 
 A file is a list of units, each with a text in several languages (TMX 1.4b, GALA). Files of any size
-are read in little memory. Formatting codes in the texts are left out.
+are read in little memory. Formatting codes in the texts are left out; where one stood by itself, as
+for a line break, a blank parts the words that it parted.
 """
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -17,6 +19,8 @@ from data.tables.table import Chunk, FileTable, batches, opened
 BLOCK = 2**16
 
 Unit = dict[str, str]  # language code -> text
+
+_WITHIN = {"bpt", "ept", "hi"}  # what begins and ends formatting, also in the midst of a word
 
 
 def is_tmx(path: str) -> bool:
@@ -125,6 +129,7 @@ class _Reader:
         self._language = ""
         self._text: list[str] | None = None  # of the segment that is being read
         self._codes = 0  # formatting codes that are open
+        self._parted = False  # whether the last of them stood by itself
         self._rooted = False
         self._parser = expat.ParserCreate()
         self._parser.buffer_text = True
@@ -145,9 +150,10 @@ class _Reader:
             raise DataError(f"{self._name} is XML but not TMX: its root is <{clip(tag)}>.")
         self._rooted = True
         if self._text is not None:
+            self._parted |= not self._codes and tag not in _WITHIN
             self._codes += tag != "hi"
         elif tag == "seg":
-            self._text, self._codes = [], 0
+            self._text, self._codes, self._parted = [], 0, False
         elif tag == "tuv":
             self._language = (attributes.get("xml:lang") or attributes.get("lang", "")).lower()
         elif tag == "tu":
@@ -166,14 +172,24 @@ class _Reader:
             self._units.append(self._unit)
 
     def _characters(self, text: str) -> None:
-        if self._text is not None and not self._codes:
-            self._text.append(text)
+        if self._text is None or self._codes:
+            return
+        if self._parted and self._text and _words_meet(self._text[-1][-1], text[0]):
+            self._text.append(" ")
+        self._parted = False
+        self._text.append(text)
 
     def _refuse(self, entity: str, *declaration: Any) -> None:
         raise DataError(
             f"{self._name}, line {self._parser.CurrentLineNumber}: the entity '{clip(entity)}', "
             "which is not read, as entities can do harm; write the character itself."
         )
+
+
+def _words_meet(end: str, start: str) -> bool:
+    """Whether two characters next to each other make one of what were two words or sentences."""
+    before, after = unicodedata.category(end), unicodedata.category(start)
+    return after[0] in "LN" and (before[0] in "LMN" or before == "Pe" or end in ".,;:!?…")
 
 
 def _text(unit: Unit, language: str) -> str | None:

@@ -153,6 +153,10 @@ class Task(Generic[Data, Model]):
         """4. What is optimised and reported, and the metric that picks the best checkpoint."""
         raise NotImplementedError
 
+    def assessment(self, objective: Objective, config: Config) -> Assessment:
+        """How outputs are judged, where other options than `--train.*` have a say in it."""
+        return objective.assessment
+
     def fitted(self, splits: "Splits", preprocessor: "Preprocessor", data: Data) -> "Splits":
         """What the data become now that there is a preprocessor, by which their lengths are
         known."""

@@ -1,5 +1,6 @@
 """The verb `evaluate`: judges a trained run on other test data."""
 
+from dataclasses import replace
 from typing import Any
 
 from data.preprocessing import Preprocessor
@@ -21,6 +22,7 @@ def do(task: Task, config: Config, options: Any) -> None:
     source = task.source(config.data, config.model)
     records = source.read(config.data.test, preprocessor)
     objective = task.objective(config.train, preprocessor)
+    objective = replace(objective, assessment=task.assessment(objective, config))
     trained = Trained(model, preprocessor, objective, model.count_params(), {}, {})
     metrics = run.metrics() | {"task": task.name, "parameters": trained.parameters}
     judge(task, run, trained, {"test": records}, metrics, config, run.history())

@@ -3,7 +3,7 @@
 That is the whole of a training, or a fold of a backtest.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -67,6 +67,7 @@ def train_part(
         model = task.model(config.model, preprocessor)
         baselines = task.baselines(config.model, preprocessor)
         objective = task.objective(config.train, preprocessor)
+    objective = replace(objective, assessment=task.assessment(objective, config))
     plain = type(model).__name__ == "Functional"
     kind = model.name.capitalize() if plain else type(model).__name__
     policy = keras.config.dtype_policy().name

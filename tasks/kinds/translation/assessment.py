@@ -24,6 +24,7 @@ from data.text.subwords import TranslationPreprocessor
 from tasks.engine.errors import UsageError
 from tasks.engine.showing import markdown
 from tasks.engine.training.checkpoints import copy_weights, float32_twin
+from tasks.kinds.translation import bleu_tokens
 from tasks.kinds.translation.figures import (
     attention_figure,
     bleu_by_length_picture,
@@ -52,14 +53,25 @@ class TranslationAssessment:
     that the model gave the references.
 
     Args:
-        target_language: such as `de`; what Chinese and Japanese are without blanks, they are judged
-            by letters. By default the references tell.
+        target_language: its code, such as `de`. By default the references' script tells a language
+            whose words BLEU has to find in another way than by blanks.
+        tokenizer: sacreBLEU's name of what makes the tokens that BLEU counts; `auto` for one that
+            suits the language.
+
+    Raises:
+        UsageError: the tokenizer needs a package that is not installed.
     """
 
     mistakes_title = "Worst translations"
 
-    def __init__(self, target_language: str | None = None) -> None:
+    def __init__(self, target_language: str | None = None, tokenizer: str = "auto") -> None:
+        if not bleu_tokens.installed(tokenizer):
+            raise UsageError(
+                f"--data.bleu_tokenizer {tokenizer} needs packages that are not installed; "
+                f"pip install 'sacrebleu[{tokenizer[:2]}]', or choose char"
+            )
         self.target_language = target_language
+        self.tokenizer = tokenizer
         # The last texts that were scored one by one: pictures, mistakes and summaries are of the
         # same, of which there may be many.
         self._scored: tuple[list[str], list[str], np.ndarray] = [], [], np.zeros(0)
@@ -77,8 +89,9 @@ class TranslationAssessment:
             `bleu` (Papineni et al. 2002) and `bleu_lowercase`, the same whatever the case, and
             `chrf`, chrF++ (Popović 2017), all from 0 to 100; `perplexity` of the references by
             token; `length_ratio`, tokens of translations by those of references; where time was
-            taken, `sentences_per_second`; and `signatures`, by which others can have the same
-            scores: sacreBLEU's, by the scores' names.
+            taken, `sentences_per_second`; `bleu_tokenizer`, what BLEU's tokens are; and
+            `signatures`, by which others can have the same scores: sacreBLEU's, by the scores'
+            names.
         Raises:
             UsageError: a cross-entropy is not a finite number, because training diverged.
         """
@@ -104,7 +117,7 @@ class TranslationAssessment:
         if seconds := float(outputs["seconds"].sum()):
             result["sentences_per_second"] = len(outputs) / seconds
         signatures = {name: str(scorer.get_signature()) for name, scorer in scorers.items()}
-        return result | {"signatures": signatures}
+        return result | {"bleu_tokenizer": tokenizer, "signatures": signatures}
 
     def pictures(
         self,
@@ -117,7 +130,8 @@ class TranslationAssessment:
         those of the `records`, its first."""
         references = truth[: len(records)].tolist()
         translations = outputs["translation"][: len(records)].tolist()
-        scorer = BLEU(tokenize=self._tokenizer(references))
+        tokenizer = self._tokenizer(references)
+        scorer = BLEU(tokenize=tokenizer)
         sources = np.array([len(text) for text in _sources(records)])
         order = np.argsort(sources, kind="stable")
         buckets = []
@@ -128,7 +142,7 @@ class TranslationAssessment:
             )
             buckets.append((lengths, score.score))
         return {
-            "bleu_by_source_length": bleu_by_length_picture(buckets),
+            "bleu_by_source_length": bleu_by_length_picture(buckets, tokenizer),
             "chrf_of_sentences": scores_picture(self._sentence_scores(references, translations)),
         }
 
@@ -171,7 +185,9 @@ class TranslationAssessment:
 
     def _tokenizer(self, references: Sequence[str]) -> str:
         """sacreBLEU's name of what makes tokens of the target language."""
-        return _TOKENIZERS.get(self.target_language or _language(references), "13a")
+        if self.tokenizer != "auto":
+            return self.tokenizer
+        return bleu_tokens.suited(self.target_language, references)
 
     def _sentence_scores(self, references: list[str], translations: list[str]) -> np.ndarray:
         """Each sentence's chrF++, 0 to 100."""
@@ -265,18 +281,6 @@ def evenly(total: int, count: int) -> np.ndarray:
 
 
 _HEADER = ("source", "reference", "translation")
-# Of languages without blanks between words. That for Japanese words needs a package of its own.
-_TOKENIZERS = {"zh": "zh", "ja": "char"}
-
-
-def _language(texts: Sequence[str], some: int = 1000) -> str:
-    """Chinese or Japanese, if these texts are; else none."""
-    letters = [letter for text in texts[:some] for letter in text if not letter.isspace()]
-    kana = sum("\u3040" <= letter <= "\u30ff" for letter in letters)
-    characters = kana + sum("\u3400" <= letter <= "\u9fff" for letter in letters)
-    if characters <= 0.3 * len(letters):
-        return ""
-    return "ja" if kana > 0.1 * len(letters) else "zh"
 
 
 def _chrf() -> CHRF:

@@ -11,11 +11,16 @@ from tasks.engine.showing.figures import BLUE, INK, label_style, new_figure, pla
 _MOST = 60  # pieces a side of an attention map, which is inches large with them
 
 
-def bleu_by_length_picture(buckets: Sequence[tuple[str, float]]) -> Figure:
-    """A bar for each range of lengths, such as "12-30", all of about as many sentences."""
+def bleu_by_length_picture(buckets: Sequence[tuple[str, float]], tokenizer: str) -> Figure:
+    """A bar for each range of lengths, such as "12-30", all of about as many sentences; the axis
+    says what makes BLEU's tokens."""
     figure = new_figure(6.5, 3.4)
     axes = plain(
-        figure.add_subplot(), "BLEU by source length", "characters of the source", "BLEU", grid="y"
+        figure.add_subplot(),
+        "BLEU by source length",
+        "characters of the source",
+        f"BLEU ({tokenizer})",
+        grid="y",
     )
     bars = axes.bar(range(len(buckets)), [score for _, score in buckets], color=BLUE)
     axes.bar_label(bars, fmt="%.1f", color=INK, fontsize=9)

@@ -177,6 +177,22 @@ def test_formatting_codes_are_left_out_of_memories_but_not_what_is_highlighted(w
     assert pairs(source().read(path)) == [("Press OK & go.", "OK")]
 
 
+@pytest.mark.parametrize(
+    ("segment", "text"),
+    [
+        ('First line<ph x="1">&lt;br/&gt;</ph>Second line', "First line Second line"),
+        ("See<ph>[tab]</ph>note <ph/><ph/>2", "See note 2"),
+        ("हिन्दी<it pos='begin'/>पाठ.<ut>{br}</ut>Now", "हिन्दी पाठ. Now"),
+        ("one<ph><sub>Figure</sub></ph>two<sub>three</sub>four", "one two four"),
+        ("one<x/>two (<ph/>three<ph/>), <ph/>l'<ph/>eau<ph/>", "one two (three), l'eau"),
+        ("half-<bpt i='1'/>w<hi>o</hi>rd<ept i='1'/>s", "half-words"),
+    ],
+)
+def test_a_blank_parts_words_where_a_code_stood_by_itself(write, segment, text):
+    path = write("a.tmx", tmx({"en": segment, "de": "OK"}))
+    assert pairs(source().read(path)) == [(text, "OK")]
+
+
 def test_a_memory_of_two_languages_says_itself_which_is_the_source(write):
     unit = {"de-DE": "zwei", "en-GB": "two"}
     for header, expected in (

@@ -12,6 +12,7 @@ import sacrebleu
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from data.options import ParallelTexts
 from data.records import Records
 from tasks.engine.errors import UsageError
 from tasks.engine.options import Train
@@ -19,6 +20,7 @@ from tasks.engine.run import Run
 from tasks.engine.showing.figures import png
 from tasks.engine.showing.report import write_report
 from tasks.kinds.translation import assessment as translation
+from tasks.kinds.translation import bleu_tokens
 from tasks.kinds.translation.assessment import (
     TRANSLATIONS,
     SampleTranslations,
@@ -26,6 +28,7 @@ from tasks.kinds.translation.assessment import (
 )
 from tasks.kinds.translation.figures import attention_figure
 from tasks.kinds.translation.objective import translation_objective
+from tasks.translation import Translation
 
 PAIRS = [
     ("Ein Hund läuft.", "A dog is running.", "A dog is running."),
@@ -80,14 +83,41 @@ def test_perplexity_and_speed_are_of_all_records_together():
         (None, "一只狗在雪地里跑。", "zh"),
         (None, "犬が雪の中を走っています。", "char"),
         (None, "A dog (狗) runs in the snow.", "13a"),
+        (None, "หมาทำบ้านและจำคุณได้ไหม", "char"),
+        (None, "ໝາເຫັນເຮືອນ", "char"),
+        (None, "ឆ្កែឃើញផ្ទះ", "char"),
+        (None, "ခွေးသည်အိမ်ကိုမြင်သည်", "char"),
+        (None, "ཁྱི་ཡིས་ཁང་པ་མཐོང་།", "char"),
+        (None, "개가 눈 속을 달리고 있다.", "13a"),
+        (None, "Собака бежит по снегу.", "13a"),
         ("zh", "A dog runs in snow.", "zh"),
-        ("de", "Ein Hund läuft.", "13a"),
+        ("zho_Hant", "狗在跑吗", "zh"),
+        ("th-TH", "A dog runs in snow.", "char"),
+        ("xx", "หมาทำบ้าน", "char"),
+        ("de", "Ein Hund läuft im Schnee.", "13a"),
     ],
 )
-def test_tokens_are_those_of_the_target_language(language, reference, tokenizer):
+def test_tokens_are_those_of_the_target_language(monkeypatch, language, reference, tokenizer):
+    monkeypatch.setattr(bleu_tokens, "_PACKAGES", {"ja-mecab": ["no_such"], "ko-mecab": ["none"]})
     found = TranslationAssessment(language).metrics(objects([reference]), outputs([reference]))
     assert f"|tok:{tokenizer}|" in found["signatures"]["bleu"]
+    assert found["bleu_tokenizer"] == tokenizer
     assert found["bleu"] == pytest.approx(100)
+
+
+def test_a_tokenizer_is_used_as_it_is_named_or_refused_before_training():
+    truth = objects(["Two dogs (one big) run."])
+    found = TranslationAssessment("zh", "intl").metrics(truth, outputs(truth.tolist()))
+    assert "|tok:intl|" in found["signatures"]["bleu_lowercase"]
+    config = SimpleNamespace(data=ParallelTexts(target_language="de", bleu_tokenizer="char"))
+    judging = Translation().assessment(translation_objective(Train()), config)
+    assert (judging.target_language, judging.tokenizer) == ("de", "char")
+
+
+def test_a_tokenizer_whose_packages_are_not_there_is_refused_with_their_name(monkeypatch):
+    monkeypatch.setattr(bleu_tokens, "_PACKAGES", {"ja-mecab": ["no_such"]})
+    with pytest.raises(UsageError, match=r"ja-mecab needs .*pip install 'sacrebleu\[ja\]'"):
+        TranslationAssessment(tokenizer="ja-mecab")
 
 
 def test_outputs_that_are_no_numbers_say_that_training_diverged():
