@@ -213,10 +213,12 @@ class ParallelTexts(Tables):
     fields, or is not JSON: stop and say which, or leave it out and count it."""
 
     source_column: str = "source"
-    """The column of the texts to translate, in tables; the feature, in tfds."""
+    """The column of the texts to translate, in tables; the feature, in tfds. Also a key of the
+    objects in a column, as in {"translation": {"en": ..., "de": ...}}: en, or translation.en; there
+    the source language does, too."""
 
     target_column: str = "target"
-    """The column of their translations, in tables; the feature, in tfds."""
+    """The column of their translations, in tables; the feature, in tfds; a key, likewise."""
 
     source_language: str | None = None
     """The language to translate from, in translation memories: its code, such as "en", which is

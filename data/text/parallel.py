@@ -25,6 +25,7 @@ from data.splits import Splits, hold_out
 from data.tables.fields import Field
 from data.tables.formats import open_table
 from data.tables.lines import STDIN, LinesTable, holds_lines
+from data.tables.nested import with_parts
 from data.tables.opening import (
     SAMPLE,
     describe,
@@ -138,7 +139,7 @@ class ParallelSource:
                 if _is_text(file, options):
                     table = LinesTable(file, fields, lenient=True)
                 else:
-                    table = self._table(file, options, file)
+                    table = self._opened_up(self._table(file, options, file))
                 for part in scan([table], _checked([table], fields), REQUESTS, bad):
                     tolerate(bad, options)
                     if len(part.records):
@@ -219,7 +220,7 @@ class ParallelSource:
                 f"{sources[0]} is a text file without another of its translations; name the source "
                 f"file and the target file: --data.{split} SOURCE TARGET."
             )
-        return tables
+        return [self._opened_up(table) for table in tables]
 
     def _texts(self, path: str) -> list[str]:
         """The text files that a path or a glob means; none if it means something else."""
@@ -253,6 +254,13 @@ class ParallelSource:
             languages = (self._options.source_language, self._options.target_language)
             return TmxTable(path, name, self._columns(), languages)
         return open_table(path, options, name)
+
+    def _opened_up(self, table: Table) -> Table:
+        """The table with the columns that the objects in its cells have, by their keys or by those
+        of the languages."""
+        languages = (self._options.source_language, self._options.target_language)
+        names = zip(self._columns(), languages, strict=True)
+        return with_parts(table, {column: [column, code or column] for column, code in names})
 
     def _columns(self) -> tuple[str, str]:
         return self._options.source_column, self._options.target_column

@@ -137,6 +137,34 @@ def test_tables_have_a_column_for_each_language(write):
     )
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"source_column": "en", "target_column": "de"},
+        {"source_column": "translation.en", "target_column": "translation.de"},
+        {"source_language": "en", "target_language": "de"},
+    ],
+)
+def test_texts_may_be_in_objects_as_hugging_face_has_them(write, options):
+    rows = [{"id": 1, "translation": {"en": en, "de": de}} for en, de in PAIRS]
+    lines = [json.dumps(row) for row in [*rows, {"translation": {"en": "alone"}}, {"id": 2}]]
+    write("a.jsonl", "\n".join(lines))
+    parquet.write_table(pyarrow.Table.from_pylist(rows), "a.parquet")
+    for path in ("a.jsonl", "a.parquet"):
+        assert pairs(source(**options).read(path)) == PAIRS
+        asked = [text for part in source(**options).requests(path) for text in part.columns["text"]]
+        assert asked[: len(PAIRS)] == [en for en, _ in PAIRS]
+
+
+def test_what_objects_hold_is_listed_and_must_not_be_in_two(write):
+    cells = {"name": "x", "translation": {"en": "a", "de": "b"}, "other": {"de": "c", "fr": "d"}}
+    write("a.jsonl", json.dumps(cells))
+    problem = message("a.jsonl")
+    assert "the columns are: name, translation.en, translation.de, other.de, other.fr." in problem
+    with pytest.raises(DataError, match=r"'de' may be translation.de or other.de; name the whole"):
+        source(source_column="en", target_column="de").read("a.jsonl")
+
+
 def test_text_files_tables_and_memories_can_be_mixed(write):
     files = write_pairs(write)
     write("b.csv", "source,target\none,eins\n")
