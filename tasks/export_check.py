@@ -52,7 +52,7 @@ def _run(options: argparse.Namespace) -> None:
         report = inspect(Path(folder), options.server, tags)
         print_report = _print_json if options.json else _print_table
         print_report(report)
-        failed += [] if report.loads else [report]
+        failed += [] if report.answers else [report]
     if failed:
         more = f" ({len(failed)} of {len(options.folders)} folders fail)" if failed[1:] else ""
         raise UsageError(f"{failed[0].folder}: {failed[0].problems[0]}{more}")
@@ -94,6 +94,7 @@ def _print_json(report: "Report") -> None:
         "folder": str(report.folder),
         "server": report.server,
         "loads": report.loads,
+        "answers": report.answers,
         "problems": report.problems,
         "notes": report.notes,
     }
@@ -108,6 +109,8 @@ def _print_table(report: "Report") -> None:
     from rich.text import Text
 
     would = "would load it" if report.loads else "would NOT load it"
+    if report.loads and not report.answers:
+        would += ", but could NOT answer all requests"
     title = _line(f"{report.folder}: TensorFlow Serving {report.server} {would}")
     console = Console()
     if not console.is_terminal:

@@ -9,10 +9,12 @@ its warmup file. `inspect` makes both of any SavedModel, for `python -m tasks.ex
 """
 
 import importlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,9 +22,11 @@ import tensorflow as tf
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, saved_model_pb2
+from tensorflow.python.eager import context
 from tensorflow.python.framework import op_def_registry
 from tensorflow.types.experimental import ConcreteFunction
 
+from tasks.engine.exporting.foreign import other_format
 from tasks.engine.exporting.stock_ops import STOCK_SERVER, linked_ops, stock_ops
 from tasks.engine.exporting.warmup_replay import WarmupError, first_line, read_logs, replay
 from tasks.engine.quiet import quiet_imports, quiet_tensorflow
@@ -34,10 +38,19 @@ CHECKS = ("file", "ops", "XLA", "Python", "assets", "loading", "signatures", "wa
 _REST_TYPES = {tf.string, tf.bool, tf.float32, tf.float64}
 _REST_TYPES |= {tf.int8, tf.int16, tf.int32, tf.int64}
 _REST_TYPES |= {tf.uint8, tf.uint32, tf.uint64}
-# What gRPC carries beyond. Half-precision outputs count as a problem all the same: few clients read
-# them, and the mend is a cast.
-_GRPC_TYPES = {"input": {tf.uint16, tf.half, tf.bfloat16, tf.complex64, tf.complex128}}
-_GRPC_TYPES["output"] = {tf.uint16, tf.complex64, tf.complex128}
+_HALF_TYPES = {tf.half, tf.bfloat16}
+_GRPC_TYPES = {tf.uint16, tf.complex64, tf.complex128} | _HALF_TYPES  # what gRPC carries beyond
+
+# What draws anew at each run, and what does so from a seed: anew as well, if a variable holds it.
+_RANDOM_OPS = re.compile(
+    "Random(Uniform|UniformInt|StandardNormal|Shuffle|Gamma|Poisson|PoissonV2|Crop)"
+    "|(Parameterized)?TruncatedNormal|Multinomial|SampleDistortedBoundingBox(V2)?"
+    "|Stateful(Uniform.*|StandardNormal.*|TruncatedNormal|RandomBinomial)|.*CandidateSampler"
+)
+_SEEDED_OPS = re.compile(
+    "Stateless(Random(?!Get).*|(Parameterized)?TruncatedNormal.*|Multinomial|Shuffle|SampleDist.*)"
+)
+_SEED_CHANGES = re.compile("Assign(Add|Sub)?VariableOp|Assign(Add|Sub)?|Rng(ReadAnd)?Skip")
 
 _PYTHON_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 # Ops that open the file which an input names: op -> the input's place.
@@ -55,7 +68,8 @@ class Finding:
     """What one of the `CHECKS` found."""
 
     check: str
-    problems: list[str] = field(default_factory=list)  # each keeps the model from serving
+    # Each keeps the model from loading; of the signatures, from answering some requests.
+    problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     checked: bool = True  # False: an earlier problem made the check impossible
 
@@ -78,6 +92,11 @@ class Report:
 
     @property
     def loads(self) -> bool:
+        return not any(f.problems for f in self.findings if f.check != "signatures")
+
+    @property
+    def answers(self) -> bool:
+        """Whether it loads, and requests can call all of it."""
         return not self.problems
 
 
@@ -106,23 +125,27 @@ def inspect(folder: Path, server: str = STOCK_SERVER, tags: Sequence[str] = SERV
         found |= _graph_findings(version, meta_graph, server)
         found["signatures"] = _check_signatures(meta_graph)
         found["size"] = _check_size(version, meta_graph)
-        if not any(finding.problems for finding in found.values()):
-            found |= _run_findings(version, meta_graph, server, tags, found["signatures"])
-        elif not found["signatures"].problems:
+        if any(found[name].problems for name in found.keys() - {"signatures"}):
             found["signatures"] = replace(found["signatures"], checked=False)
+        else:
+            found |= _run_findings(version, meta_graph, server, tags, found["signatures"])
     unchecked = {name: Finding(name, checked=False) for name in CHECKS}
     return Report(version, server, list((unchecked | found).values()))
 
 
 def graph_problems(saved_model: Path, server: str = STOCK_SERVER) -> list[str]:
-    """What can be told without loading the model: missing ops, XLA, types, assets."""
+    """What can be told without loading the model: missing ops, XLA, types, assets.
+
+    Half-precision outputs are among them: few clients read such, and the mend is a cast.
+    """
     try:
         meta_graph = _read_meta_graph(saved_model, SERVE)
     except _BrokenError as error:
         return [str(error)]
     findings = _graph_findings(saved_model, meta_graph, server).values()
     problems = [problem for finding in findings for problem in finding.problems]
-    problems += _type_findings(_signatures(meta_graph))[0]
+    signatures = _signatures(meta_graph)
+    problems += _type_findings(signatures)[0] + list(_half_outputs(signatures))
     return _variable_problems(saved_model, meta_graph) + problems
 
 
@@ -195,6 +218,8 @@ def _read_saved_model(saved_model: Path) -> Any:
             return text_format.Parse(text.read_bytes(), saved_model_pb2.SavedModel())
         if not saved_model.exists():
             raise _BrokenError("there is no such folder")
+        if said := other_format(saved_model):
+            raise _BrokenError(said)
         if not saved_model.is_dir():
             raise _BrokenError(f"a file; give the folder it is in, {saved_model.parent}")
         if (saved_model / "saved_model.cpb").exists():
@@ -272,7 +297,16 @@ def _check_ops(graph: Any, server: str) -> Finding:
         f"{lack} {op}; but it is only in {unused[op]}, which is never called"
         for op in sorted(unused.keys() - used.keys() - known)
     ]
+    notes += _device_notes(graph)
     return Finding("ops", problems, notes)
+
+
+def _device_notes(graph: Any) -> Iterator[str]:
+    """Devices that are written into the main graph: a server moves nothing to another one."""
+    for device, name in sorted({node.device: node.name for node in graph.node}.items()):
+        with suppress(ValueError):
+            if tf.DeviceSpec.from_string(device).device_type not in (None, "CPU"):
+                yield f"node {name} is bound to {device}: a server without one can't run it"
 
 
 def _xla_problems(graph: Any) -> Iterator[str]:
@@ -388,6 +422,7 @@ def _check_signatures(meta_graph: Any) -> Finding:
     for name, signature in signatures.items():
         problems += _tensor_problems(name, signature, meta_graph.graph_def)
     notes = [f"requests can call {', '.join(signatures)}", *notes]
+    notes += _random_notes(signatures, meta_graph.graph_def)
     if "serving_default" not in signatures:
         notes.append("there is no serving_default, so each request must name its signature")
     return Finding("signatures", problems, notes)
@@ -400,17 +435,68 @@ def _type_findings(signatures: Mapping[str, Any]) -> tuple[list[str], list[str]]
     for signature, definition in signatures.items():
         for kind, tensors in (("input", definition.inputs), ("output", definition.outputs)):
             for name, tensor in sorted(tensors.items()):
+                if _composite(tensor):
+                    continue  # told as such
                 try:
                     dtype = tf.as_dtype(tensor.dtype).base_dtype
                 except TypeError:
                     problems.append(f"{kind} {name} of {signature} has no type")
                     continue
                 said = f"{kind} {name} of {signature} is {dtype.name}, which REST cannot carry"
-                if dtype in _GRPC_TYPES[kind]:
+                if dtype in _GRPC_TYPES:
                     notes.append(f"{said}, but gRPC can")
                 elif dtype not in _REST_TYPES:
                     problems.append(said)
     return problems, notes
+
+
+def _half_outputs(signatures: Mapping[str, Any]) -> Iterator[str]:
+    for signature, definition in signatures.items():
+        for name, tensor in sorted(definition.outputs.items()):
+            if tensor.dtype in {dtype.as_datatype_enum for dtype in _HALF_TYPES}:
+                dtype = tf.as_dtype(tensor.dtype).name
+                yield f"output {name} of {signature} is {dtype}, which REST cannot carry; cast it"
+
+
+def _composite(tensor: Any) -> str | None:
+    """What a signature's tensor is that is several tensors of the graph; None if it is one."""
+    kinds = {"coo_sparse": "sparse", "composite_tensor": "ragged or of another composite type"}
+    return kinds.get(tensor.WhichOneof("encoding"))
+
+
+def _random_notes(signatures: Mapping[str, Any], graph: Any) -> Iterator[str]:
+    """Signatures whose answers chance may have a part in, as of augmentation that is left on."""
+    for name, signature in signatures.items():
+        part = _part(signature, graph)
+        nodes = [*part.node, *(node for function in _called(part) for node in function.node_def)]
+        changes = any(_SEED_CHANGES.fullmatch(node.op) for node in nodes)
+        drawn = {
+            node.op: node.name
+            for node in nodes
+            if _RANDOM_OPS.fullmatch(node.op) or (changes and _SEEDED_OPS.fullmatch(node.op))
+        }
+        if drawn:
+            op, place = min(drawn.items())
+            yield (
+                f"{name} draws random numbers ({op} at {place}), so equal requests may get "
+                "different answers; leave out what only training needs, such as augmentation"
+            )
+
+
+def _part(signature: Any, graph: Any) -> Any:
+    """What a request to the signature runs of the main graph, its inputs left out."""
+    nodes = {node.name: node for node in graph.node}
+    seen = {tensor.name.split(":")[0] for tensor in signature.inputs.values()}
+    waiting = [tensor.name.split(":")[0] for tensor in signature.outputs.values()]
+    reached = []
+    while waiting:
+        node = nodes.get(waiting.pop())
+        if node is None or node.name in seen:
+            continue
+        seen.add(node.name)
+        reached.append(node)
+        waiting += [source.lstrip("^").split(":")[0] for source in node.input]
+    return SimpleNamespace(node=reached, library=graph.library)
 
 
 def _tensor_problems(name: str, signature: Any, graph: Any) -> Iterator[str]:
@@ -418,20 +504,16 @@ def _tensor_problems(name: str, signature: Any, graph: Any) -> Iterator[str]:
     nodes = {node.name: node for node in graph.node}
     for kind, tensors in (("input", signature.inputs), ("output", signature.outputs)):
         for key, tensor in sorted(tensors.items()):
-            if tensor.WhichOneof("encoding") in ("coo_sparse", "composite_tensor"):
-                yield f"{kind} {key} of {name} is no plain tensor, which requests cannot hold"
+            if what := _composite(tensor):
+                yield (
+                    f"{kind} {key} of {name} is {what}, no plain tensor, which neither requests "
+                    "nor answers can hold; make it dense, as with .to_tensor()"
+                )
             elif tensor.name.split(":")[0] not in nodes:
                 yield f"{kind} {key} of {name}, the tensor {tensor.name}, is not in the graph"
     if not signature.outputs:
         yield f"{name} has no outputs"
-    seen = {tensor.name.split(":")[0] for tensor in signature.inputs.values()}
-    waiting = [tensor.name.split(":")[0] for tensor in signature.outputs.values()]
-    while waiting:
-        node = nodes.get(waiting.pop())
-        if node is None or node.name in seen:
-            continue
-        seen.add(node.name)
-        waiting += [source.lstrip("^").split(":")[0] for source in node.input]
+    for node in _part(signature, graph).node:
         if node.op == "Placeholder":
             yield f"{name} needs the placeholder {node.name}, which is none of its inputs"
 
@@ -480,7 +562,12 @@ def _run_findings(
         }
     try:
         with _loaded(saved_model, tags) as (session, loaded):
-            problems = list(_call_problems(session, _signatures(loaded)))
+            sound = {
+                name: signature
+                for name, signature in _signatures(loaded).items()
+                if not any(_tensor_problems(name, signature, meta_graph.graph_def))
+            }
+            problems = signatures.problems + list(_call_problems(session, sound))
             return {
                 "loading": Finding("loading"),
                 "signatures": replace(signatures, problems=problems),
@@ -513,7 +600,10 @@ def _loaded(saved_model: Path, tags: Sequence[str]) -> Iterator[tuple[tf.compat.
     Raises:
         _BrokenError: it cannot be loaded.
     """
-    with closing(tf.compat.v1.Session(graph=tf.Graph())) as session:
+    # As in the server, an op that is bound to a device is moved to no other.
+    config = context.context().config
+    config.allow_soft_placement = False
+    with closing(tf.compat.v1.Session(graph=tf.Graph(), config=config)) as session:
         try:
             with quiet_tensorflow():
                 loaded = tf.compat.v1.saved_model.load(session, list(tags), str(saved_model))

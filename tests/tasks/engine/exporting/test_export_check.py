@@ -14,7 +14,7 @@ from google.protobuf import text_format
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from tasks.engine.exporting.export_check import CHECKS, inspect
+from tasks.engine.exporting.export_check import CHECKS, check, inspect
 from tasks.engine.exporting.warmup import WARMUP_FILE
 from tasks.export_check import main
 
@@ -93,11 +93,11 @@ def run(capsys, *arguments):
     return exit.value.code, printed.out, printed.err
 
 
-def reason(capsys, folder, *options):
-    """The one line that says why the server would not load it."""
+def reason(capsys, folder, *options, loads=False):
+    """The one line that says why the server would not load it, or would not answer."""
     code, out, err = run(capsys, folder, *options)
     assert code == 2
-    assert "would NOT load it" in out
+    assert ("would load it, but could NOT answer" if loads else "would NOT load it") in out
     (line,) = err.splitlines()
     return line.removeprefix("error: ").removeprefix(f"{folder}: ")
 
@@ -144,8 +144,8 @@ def test_json_is_an_object_a_folder(capsys, good, tmp_path):
     code, out, err = run(capsys, tmp_path / "none", good, "--json")
     bad, fine = map(json.loads, out.splitlines())
     assert bad["problems"] == ["there is no such folder"]
-    assert (bad["loads"], fine["loads"]) == (False, True)
-    assert fine.keys() == {"folder", "server", "loads", "problems", "notes"}
+    assert (bad["loads"], fine["loads"]) == (bad["answers"], fine["answers"]) == (False, True)
+    assert fine.keys() == {"folder", "server", "loads", "answers", "problems", "notes"}
     assert (fine["folder"], fine["server"], fine["problems"]) == (str(good), "2.20", [])
     assert code == 2
     assert err == f"error: {tmp_path / 'none'}: there is no such folder\n"
@@ -225,6 +225,47 @@ def test_places_without_a_saved_model_are_told(capsys, version, tmp_path):
     assert "neither a saved_model.pb in it nor" in reason(capsys, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("a/best.keras", 'keras.saving.load_model("best.keras").export("saved_models/NAME/1")'),
+        ("a/M.H5", 'load_model("M.H5").export('),
+        ("a/m.weights.h5", "weights alone of a Keras model, which the server does not read; build"),
+        ("a/m.tflite", "a LiteRT (TensorFlow Lite) model, which can't be made a SavedModel"),
+        ("a/m.onnx", "an ONNX model, which the server does not read"),
+        ("a/model.safetensors", "weights of PyTorch, or of a model in Hugging Face's format"),
+        ("a/m.tar.gz", "an archive; unpack it first"),
+        ("run/checkpoints/best.keras", "python -m tasks.text_classification export --run.dir "),
+    ],
+)
+def test_other_formats_are_named_with_how_to_export_them(capsys, tmp_path, name, said):
+    path = tmp_path / name
+    path.parent.mkdir(parents=True)
+    path.touch()
+    if name.startswith("run"):
+        (tmp_path / "run/config.yaml").write_text("task: text_classification\n")
+        assert said in reason(capsys, tmp_path / "run")
+        assert said in reason(capsys, path.parent)
+    elif not name.endswith("safetensors"):
+        assert f"no saved_model.pb in it; {path.name} is " in reason(capsys, path.parent)
+    assert said in reason(capsys, path)
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (["config.json", "model.safetensors", "vocab.txt"], "a model in Hugging Face's format"),
+        (["config.json", "metadata.json", "model.weights.h5"], "a preset in KerasHub's format"),
+    ],
+)
+def test_presets_are_named_with_how_to_train_and_export_them(capsys, tmp_path, files, said):
+    for name in files:
+        (tmp_path / name).touch()
+    told = reason(capsys, tmp_path)
+    assert told.startswith(f"{said}, which the server does not read")
+    assert f"--model.preset {tmp_path}" in told
+
+
 def test_text_format_is_read_too(capsys, version):
     binary = version / "saved_model.pb"
     proto = saved_model_pb2.SavedModel.FromString(binary.read_bytes())
@@ -271,10 +312,6 @@ def test_a_missing_shard_is_told(capsys, version):
         (lambda: Half(in_python), "has no op EagerPyFunc (in function __inference_"),
         (lambda: Half(jit_compile=True), "asks for XLA, which the server has switched off"),
         (
-            lambda: Half(lambda x: tf.cast(x, tf.bfloat16)),
-            "output y of serving_default is bfloat16, which REST cannot carry",
-        ),
-        (
             lambda: Half(lambda x: tf.fill(tf.shape(x), tf.io.read_file("/home/me/words.txt"))),
             "opens the file /home/me/words.txt, outside the folder; make it an asset",
         ),
@@ -290,6 +327,100 @@ def test_an_input_that_only_grpc_carries_is_a_note(capsys, tmp_path, dtype):
     code, out, _ = run(capsys, save(module, tmp_path / "1"))
     assert code == 0
     assert f"input x of serving_default is {dtype.name}, which REST cannot carry, but gRPC" in out
+
+
+@pytest.mark.parametrize("dtype", [tf.half, tf.bfloat16, tf.complex64])
+def test_an_output_that_only_grpc_carries_is_a_note_and_the_rest_is_checked(
+    capsys, tmp_path, dtype
+):
+    folder = save(Half(lambda x: tf.cast(x, dtype)), tmp_path / "1")
+    warm(folder, predict())
+    code, out, _ = run(capsys, folder)
+    assert code == 0
+    assert f"output y of serving_default is {dtype.name}, which REST cannot carry, but gRPC" in out
+    assert states(out) == ["ok"] * len(CHECKS)
+    assert "1 request answered" in out
+
+
+def test_what_is_exported_here_has_no_output_in_half_precision(tmp_path):
+    folder = save(Half(lambda x: tf.cast(x, tf.bfloat16)), tmp_path / "1")
+    [problem] = check(folder)
+    assert problem.startswith("output y of serving_default is bfloat16, which REST cannot carry;")
+
+
+@pytest.mark.parametrize("made", ["ragged", "sparse"])
+def test_an_output_that_no_answer_can_hold_keeps_no_server_from_loading(capsys, tmp_path, made):
+    output = {
+        "ragged": lambda x: tf.RaggedTensor.from_tensor(x[:, None]),
+        "sparse": tf.sparse.from_dense,
+    }
+    folder = save(Half(output[made]), tmp_path / "1")
+    said = reason(capsys, folder, loads=True)
+    assert said.startswith(f"output y of serving_default is {made}")
+    assert "make it dense" in said
+    assert states(run(capsys, folder)[1]) == ["ok"] * 6 + ["fails"] + ["ok"] * 2
+
+
+def test_a_device_that_is_written_into_the_graph_is_told(capsys, tmp_path):
+    with tf.compat.v1.Session(graph=tf.Graph()) as session:
+        a = tf.compat.v1.placeholder(tf.float32, [None], "a")
+        with tf.device("/device:TPU:0"):
+            y = tf.multiply(a, 2.0, "y")
+        signature = tf.compat.v1.saved_model.predict_signature_def({"a": a}, {"y": y})
+        builder = tf.compat.v1.saved_model.Builder(str(tmp_path / "1"))
+        builder.add_meta_graph_and_variables(session, ["serve"], {"serving_default": signature})
+        builder.save()
+    said = reason(capsys, tmp_path / "1", loads=True)
+    assert said.startswith("serving_default cannot be called: Cannot assign a device for operation")
+    assert "is bound to /device:TPU:0: a server without" in run(capsys, tmp_path / "1")[1]
+
+
+def test_a_device_within_a_function_is_only_a_wish(capsys, tmp_path):
+    def double(x):
+        with tf.device("/GPU:0"):
+            return x * 2
+
+    assert run(capsys, save(Half(double), tmp_path / "1"))[0] == 0
+
+
+class Drawn(tf.Module):
+    """x and noise, whose seed a variable counts up."""
+
+    def __init__(self):
+        super().__init__()
+        self.seed = tf.Variable([1, 2])
+        self.call = tf.function(self.noisy, [tf.TensorSpec([None], tf.float32, "x")])
+
+    def noisy(self, x):
+        noise = tf.random.stateless_normal(tf.shape(x), self.seed)
+        self.seed.assign_add([0, 1])
+        return {"y": x + noise}
+
+
+@pytest.mark.parametrize(
+    ("module", "op"),
+    [
+        (lambda: Half(lambda x: x + tf.random.uniform(tf.shape(x))), "RandomUniform"),
+        (lambda: Half(tf.random.shuffle), "RandomShuffle"),
+        (
+            lambda: Half(lambda x: tf.cond(x[0] > 0, lambda: x, lambda: tf.random.shuffle(x))),
+            "RandomShuffle",
+        ),
+        (Drawn, "StatelessRandomNormalV2"),
+    ],
+)
+def test_answers_by_chance_are_a_note(capsys, tmp_path, module, op):
+    code, out, _ = run(capsys, save(module(), tmp_path / "1"))
+    assert code == 0
+    assert f"serving_default draws random numbers ({op} at " in out
+
+
+def test_numbers_drawn_from_a_seed_that_stays_are_no_chance(capsys, tmp_path):
+    module = Half(lambda x: x + tf.random.stateless_uniform(tf.shape(x), [1, 2]))
+    module.shuffled = tf.function(lambda: tf.random.shuffle([1, 2]), [])
+    code, out, _ = run(capsys, save(module, tmp_path / "1"))
+    assert code == 0
+    assert "random" not in out
 
 
 def test_an_unknown_op_is_told_with_its_place(capsys, version):
@@ -348,7 +479,9 @@ def test_assets_must_be_in_the_folder(capsys, tmp_path):
 def test_a_model_needs_a_signature(capsys, tmp_path):
     tf.saved_model.save(Half(), str(tmp_path / "1"), signatures={})
     change(tmp_path / "1", lambda graph: graph.signature_def.pop("serving_default", None))
-    assert "it has no signature that a request could call" in reason(capsys, tmp_path / "1")
+    assert "it has no signature that a request could call" in reason(
+        capsys, tmp_path / "1", loads=True
+    )
 
 
 def test_without_serving_default_clients_are_warned(capsys, version):
@@ -367,13 +500,13 @@ def test_a_signatures_tensors_must_be_in_the_graph(capsys, version):
         output.name = output.name.replace(":0", ":7")
 
     change(version, move)
-    assert reason(capsys, version).startswith("serving_default cannot be called: ")
+    assert reason(capsys, version, loads=True).startswith("serving_default cannot be called: ")
 
     def lose(graph):
         graph.signature_def["serving_default"].outputs["y"].name = "gone:0"
 
     change(version, lose)
-    told = reason(capsys, version)
+    told = reason(capsys, version, loads=True)
     assert told == "output y of serving_default, the tensor gone:0, is not in the graph"
 
 
@@ -404,7 +537,7 @@ def test_a_model_of_tensorflow_1_is_checked_as_well(capsys, tmp_path):
 
 def test_a_placeholder_that_no_request_could_fill_is_found(capsys, tmp_path):
     folder = simple_save(tmp_path / "1", lambda: tf.compat.v1.placeholder(tf.float32, [], "rate"))
-    told = reason(capsys, folder)
+    told = reason(capsys, folder, loads=True)
     assert told == "serving_default needs the placeholder rate, which is none of its inputs"
 
 
