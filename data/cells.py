@@ -7,6 +7,10 @@ from typing import Any
 _UNSEEN = "\ufeff\u200b\u2060"  # what has no width, and is no letter's part
 
 
+class Problem(str):
+    """What is wrong with a row, in words, in place of a cell of it that must be there."""
+
+
 def clip(text: str, length: int = 40) -> str:
     """The text on one line, shortened for a message; what can't be printed as its escape."""
     line = " ".join(text.split())

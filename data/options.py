@@ -47,9 +47,10 @@ class Tables:
     breaks: csv, as RFC 4180 has it; none reads quotes as they are. auto is csv, but where tabs are
     between cells none, unless the first rows can only be quoted ("a ""word"" in quotes")."""
 
-    on_bad_row: Literal["error", "skip"] = "error"
+    on_bad_row: Literal["error", "skip", "answer"] = "error"
     """What to do with a row that has a null or empty field, too many or too few fields, wrong
-    quotes, or is not JSON: stop and say which, or skip it and count it."""
+    quotes, or is not JSON: stop and say which, or skip it and count it; predict alone may `answer`
+    it, with nulls and what is wrong with it, and does so by default."""
 
     memory_limit_mb: int = 1024
     """Files larger than this together, in MiB, are streamed instead of read into memory; 0 streams
@@ -99,9 +100,11 @@ class TimeSeries(Tables):
     """Share of the training data's time held out for validation when none is named, 0 to 0.5: what
     comes just before the test part."""
 
-    on_bad_row: Literal["error", "skip"] = "error"
+    on_bad_row: Literal["error", "skip", "answer"] = "error"
     """What to do with a row whose time stamp, series or number can't be read, or that has too many
-    or too few fields: stop and say which, or leave it out, which makes a gap, and count it."""
+    or too few fields: stop and say which, or leave it out, which makes a gap, and count it;
+    predict alone may `answer` series that can't be forecast with what is wrong with them, leaving
+    out such rows, and does so by default."""
 
     time_column: str = "time"
     """The column of the time stamps: ISO 8601 ("2016-07-01 00:00:00", "2016-07", "2016"; without a
@@ -208,9 +211,10 @@ class ParallelTexts(Tables):
     the back-translated ones. Training pairs equal to one held out, and back-translated ones with
     its translation, are left out and counted."""
 
-    on_bad_row: Literal["error", "skip"] = "error"
+    on_bad_row: Literal["error", "skip", "answer"] = "error"
     """What to do with a pair that is not UTF-8, or a row of a table that has too many or too few
-    fields, or is not JSON: stop and say which, or leave it out and count it."""
+    fields, or is not JSON: stop and say which, or leave it out and count it; predict alone may
+    `answer` it, with nulls and what is wrong with it, and does so by default."""
 
     source_column: str = "source"
     """The column of the texts to translate, in tables; the feature, in tfds. Also a key of the

@@ -9,6 +9,7 @@ import hashlib
 import importlib
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -192,12 +193,12 @@ def encoded_or_refused(
     try:
         return encode(record)
     except tf.errors.InvalidArgumentError as error:
-        reason, which = _reason(error), "one of them"
+        reason, which = reason_of(error), "one of them"
         for row in range(len(next(iter(columns.values())))):
             try:
                 encode({name: cells[row : row + 1] for name, cells in record.items()})
             except tf.errors.InvalidArgumentError as own:
-                reason = _reason(own)
+                reason = reason_of(own)
                 which = ", ".join(f"{name} {_named(cells[row])}" for name, cells in columns.items())
                 break
         raise DataError(
@@ -211,8 +212,12 @@ def _named(cell: Any) -> str:
     return f"'{str(cell)[:40]}'"
 
 
-def _reason(error: tf.errors.OpError) -> str:
-    return " ".join(str(error.message).split())[:160]
+def reason_of(error: tf.errors.OpError) -> str:
+    """What TensorFlow says is wrong, on one line, without where in a graph it happened."""
+    message = re.split(r"\n\t ?\[\[|\[Op:", str(error.message))[0]
+    message = message[message.rfind("\nNode: ") + 1 :]
+    message = re.sub(r"^Node: \S+\n|^(?:\{\{.*?\}\}\s*)+", "", message)
+    return " ".join(message.split())[:160]
 
 
 def class_ids(labels: Sequence[str], values: np.ndarray) -> np.ndarray:

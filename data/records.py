@@ -1,8 +1,8 @@
 """Records: what a data set is once it has been read, in memory or streamed from its files."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
@@ -117,6 +117,33 @@ class Records(_Encoded):
         """Each record's label as a number, and the labels so numbered, by first appearance."""
         numbering = Numbering()
         return numbering.encode(self.columns[key]), numbering.names
+
+
+class Asked(NamedTuple):
+    """One of the records that were read to be answered."""
+
+    source: str
+    """What it was read from, such as the path of a file."""
+
+    row: int | None
+    """Its number in there, as messages have it; None if it is no row."""
+
+    where: str
+    """What messages call it: "a.csv, row 7"."""
+
+    problem: str | None = None
+    """Why it can't be answered, in words; None if it can."""
+
+    echoed: Mapping[str, Any] = {}
+    """What the answer repeats of it, by name."""
+
+
+@dataclass(frozen=True, eq=False)
+class Requests(Records):
+    """Raw records to answer, and which others can't be answered."""
+
+    asked: Sequence[Asked] = ()
+    """All of them, in order; those without a problem are the records."""
 
 
 class StreamedRecords(_Encoded):

@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
-from data.cells import clip, from_base64, shown
+from data.cells import Problem, clip, from_base64, shown
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 THREADS = min(8, os.cpu_count() or 1)
@@ -116,6 +116,8 @@ def is_path(cell: Any) -> bool:
 
 
 def _load(cell: Any, folder: Path, name: str, max_pixels: int | None) -> bytes | str:
+    if isinstance(cell, Problem):
+        return cell
     held, path = _parts(cell)
     if isinstance(held, str):
         decoded = from_base64(held)

@@ -15,10 +15,10 @@ import tensorflow as tf
 from data.cells import clip
 from data.errors import DataError
 from data.options import Tables
-from data.records import Records
+from data.records import Asked, Requests
 from data.series.calendar import is_time
 from data.tables.lines import available_lines
-from data.tables.table import decode_line, parse_object
+from data.tables.table import line_text, not_utf8, parse_object
 
 NAME = "standard input"
 REQUESTS = 256  # that are yielded at once
@@ -26,8 +26,10 @@ REQUESTS = 256  # that are yielded at once
 Row = dict[str, np.ndarray]
 
 
-def raw_records(specs: Mapping[str, tf.TensorSpec], options: Tables) -> Iterator[Records]:
+def raw_records(specs: Mapping[str, tf.TensorSpec], options: Tables) -> Iterator[Requests]:
     """Records from standard input, as they come, at most 256 at a time.
+
+    A blank line is none, unless each line is to be answered: then it can't be.
 
     Args:
         specs: what a record is made of, by name, with the batch as the first dimension; "time" is a
@@ -37,37 +39,38 @@ def raw_records(specs: Mapping[str, tf.TensorSpec], options: Tables) -> Iterator
     Raises:
         DataError: a line is no such record, and is not to be skipped.
     """
-    first, skipped = 1, 0
+    first = 1
     for lines in available_lines(sys.stdin.buffer):
         rest = iter(lines)
         while part := list(islice(rest, REQUESTS)):
-            good = []
+            good, asked = [], []
             for row, line in enumerate(part, first):
-                text = decode_line(line, NAME, row)
-                found = _record(text, specs) if text.strip() else None
+                if not line.strip() and options.on_bad_row != "answer":
+                    continue
+                found, where = _record(line, row, specs), f"{NAME}, row {row}"
                 if isinstance(found, dict):
                     good.append(found)
-                elif found is not None:
-                    skipped += 1
-                    _tolerate(row, found, options)
+                    asked.append(Asked(NAME, row, where))
+                    continue
+                asked.append(Asked(NAME, row, where, found))
+                if options.on_bad_row == "error":
+                    raise DataError(
+                        f"{where}: {found}; mend the data, or leave such rows out with "
+                        "--data.on_bad_row skip."
+                    )
             first += len(part)
-            if good:
-                columns = {name: np.stack([record[name] for record in good]) for name in specs}
-                yield Records(columns, skipped, NAME)
-                skipped = 0
+            columns = {name: np.stack([record[name] for record in good]) for name in specs if good}
+            yield Requests(columns, len(asked) - len(good), NAME, asked=asked)
 
 
-def _tolerate(row: int, problem: str, options: Tables) -> None:
-    """Raises what is wrong with a row, unless such rows are to be skipped."""
-    if options.on_bad_row == "error":
-        raise DataError(
-            f"{NAME}, row {row}: {problem}; mend the data, or leave such rows out with "
-            "--data.on_bad_row skip."
-        )
-
-
-def _record(text: str, specs: Mapping[str, tf.TensorSpec]) -> Row | str:
+def _record(line: bytes, row: int, specs: Mapping[str, tf.TensorSpec]) -> Row | str:
     """The record on a line, or what is wrong with it in words."""
+    try:
+        text = line_text(line, row)
+    except UnicodeDecodeError as error:
+        return not_utf8(error.object[error.start])
+    if not text.strip():
+        return "an empty line"
     record = parse_object(text)
     if isinstance(record, str):
         return record

@@ -8,7 +8,7 @@ train.series.values, train.series.times     # all rows; steps to forecast are in
 series = read_series(options, "new.csv", columns=trained.columns, frequency=trained.frequency)
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import pairwise
@@ -103,6 +103,12 @@ class SeriesSet:
 
     holes: dict[str, str] = field(default_factory=dict)
     """Series -> where its future first lacks a known column: what is known of it ends there."""
+
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Series of the files -> why they are not among these."""
+
+    read: list[str] = field(default_factory=list)
+    """The names of all series of the files, in order."""
 
     def raw(self, values: np.ndarray, start: int, end: int | None = None) -> np.ndarray:
         """`values` (..., some columns), those from start to end, in the units of the tables."""
@@ -213,6 +219,7 @@ def read_series(
     frequency: Frequency | None = None,
     level: Sequence[float] | None = None,
     future: bool = False,
+    tolerant: bool = False,
     split: str = "train",
 ) -> SeriesSet:
     """Reads series, sorts them by time and fills what is missing.
@@ -227,6 +234,7 @@ def read_series(
             float32 demand.
         future: keep what comes after the last target of a series as time steps to forecast, up to
             the first row that lacks a known column; else it is left out.
+        tolerant: leave out series that are not regular, unless all are.
         split: "train", "validation" or "test"; the one that `tfds:NAME` means.
 
     Raises:
@@ -234,9 +242,48 @@ def read_series(
     """
     tables = open_tables(options, paths, split, sample)
     columns = columns or find_columns(tables, options)
-    source = describe(tables)
     rows = read_rows(tables, options, columns)
     rows = rows.take(np.lexsort((rows.times, rows.series)))
+    regular = partial(
+        _regular,
+        options=options,
+        columns=columns,
+        frequency=frequency,
+        level=level,
+        future=future,
+    )
+    try:
+        return replace(regular(rows), read=rows.names)
+    except DataError:
+        left_out = _irregular(rows, regular) if tolerant else {}
+        if len(left_out) in (0, len(rows.names)):
+            raise
+    kept = [number for number, name in enumerate(rows.names) if name not in left_out]
+    return replace(regular(rows.of(kept)), left_out=left_out, read=rows.names)
+
+
+def _irregular(rows: StampedRows, regular: Callable[[StampedRows], SeriesSet]) -> dict[str, str]:
+    """Which series can't be made regular, and why not; found by halves, as few of many are."""
+    try:
+        regular(rows)
+        return {}
+    except DataError as error:
+        if len(rows.names) == 1:
+            return {rows.names[0]: str(error)}
+    halves = np.array_split(np.arange(len(rows.names)), 2)
+    return {k: v for half in halves for k, v in _irregular(rows.of(half), regular).items()}
+
+
+def _regular(
+    rows: StampedRows,
+    options: TimeSeries,
+    columns: Columns,
+    frequency: Frequency | None,
+    level: Sequence[float] | None,
+    future: bool,
+) -> SeriesSet:
+    """Series of rows that are in order, with what is missing filled."""
+    source = describe(rows.sources)
     check_unique(rows, options)
     static = static_of_series(rows, columns)
     frequency = _frequency(rows, options, frequency, source)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from data.cells import clip
+from data.cells import Problem, clip
 from data.errors import DataError
 from data.options import Tables
 from data.records import CHUNK, Numbering
@@ -70,9 +70,10 @@ class SequenceSource(TableSource):
         self._expect(preprocessor)
         return super().read(paths, preprocessor, **options)
 
-    def requests(self, paths, preprocessor=None):
+    def requests(self, paths, preprocessor=None, echo=()):
         self._expect(preprocessor)
-        return super().requests(paths, preprocessor)
+        self._columns.echoed = frozenset(echo)
+        return super().requests(paths, preprocessor, echo)
 
     def _expect(self, preprocessor: Any) -> None:
         """Makes the features of a trained model those of a good row."""
@@ -95,6 +96,7 @@ class _Columns:
     id: str | None
     time: str | None
     width: int | None = None
+    echoed: frozenset[str] = frozenset()  # need not be the same in a sequence: the first is taken
 
 
 @dataclass(frozen=True)
@@ -144,23 +146,15 @@ class SequencesTable(_Wrapped):
         others = [column for column in columns if column != first]
         for chunk in self.table.chunks([*self.own.features, *others], size):
             features = zip(*(chunk.cells[name] for name in self.own.features), strict=True)
-            values = [self._sequence(cells) for cells in features]
-            good = [index for index, value in enumerate(values) if not isinstance(value, str)]
-            cells = {name: [chunk.cells[name][index] for index in good] for name in others}
-            bad = [
-                (row, value)
-                for row, value in zip(chunk.rows, values, strict=True)
-                if isinstance(value, str)
-            ]
-            yield Chunk(
-                [chunk.rows[index] for index in good],
-                {**cells, first: [values[index] for index in good]},
-                chunk.broken + bad,
-            )
+            values = [_or_problem(self._sequence(cells)) for cells in features]
+            cells = {name: chunk.cells[name] for name in others}
+            yield Chunk(chunk.rows, {**cells, first: values}, chunk.broken)
 
     def _sequence(self, cells: Sequence[Any]) -> np.ndarray | str:
         """A row's numbers, (steps, features), or what is wrong with them."""
         names = self.own.features
+        if wrong := next((cell for cell in cells if isinstance(cell, Problem)), None):
+            return wrong
         if len(names) > 1 and all(cell is None for cell in cells[1:]):
             whole = to_sequence(cells[0])  # `values` of a request, with all features in it
             if not isinstance(whole, str) and whole.shape[1] == len(names):
@@ -194,16 +188,21 @@ class StepsTable(_Wrapped):
     def chunks(self, columns: Sequence[str], size: int) -> Iterator[Chunk]:
         first = self.own.features[0]
         steps = self._read([column for column in columns if column != first])
-        broken = steps.broken + list(steps.bad.values())
-        good = [index for index, name in enumerate(steps.names) if name not in steps.bad]
-        for start in range(0, max(len(good), 1), size):
-            part = good[start : start + size]
-            cells: dict[str, list[Any]] = {
-                column: [found[index] for index in part] for column, found in steps.shared.items()
-            }
-            cells[first] = [steps.values[index] for index in part]
-            yield Chunk([steps.rows[index] for index in part], cells, broken)
-            broken = []
+        values = [
+            Problem(f"{self.where(steps.bad[name][0])}: {steps.bad[name][1]}")
+            if name in steps.bad
+            else found
+            for name, found in zip(steps.names, steps.values, strict=True)
+        ]
+        broken = sorted(steps.broken)
+        for start in range(0, max(len(values), 1), size):
+            part = slice(start, start + size)
+            rows = steps.rows[part]
+            cells: dict[str, list[Any]] = {column: c[part] for column, c in steps.shared.items()}
+            last = part.stop >= len(values)
+            now = [bad for bad in broken if last or bad[0] < rows[-1]]
+            yield Chunk(rows, {**cells, first: values[part]}, now)
+            broken = broken[len(now) :]
 
     def _read(self, shared: Sequence[str]) -> "_Sequences":
         """All sequences; cells of the `shared` columns must be the same within each."""
@@ -300,12 +299,16 @@ class _Steps:
         firsts = self.firsts.setdefault(column, {})
         for name, row, cell in zip(names, rows, cells, strict=True):
             first = firsts.setdefault(name, cell)
-            if cell != first and name not in self.bad:
+            if cell != first and name not in self.bad and column not in self.own.echoed:
                 why = (
                     f"column '{column}' is '{clip(str(cell))}' where the sequence '{clip(name)}' "
                     f"has '{clip(str(first))}' before"
                 )
                 self.bad[name] = (row, why)
+
+
+def _or_problem(found: np.ndarray | str) -> np.ndarray | Problem:
+    return Problem(found) if isinstance(found, str) else found
 
 
 def to_sequence(cell: Any) -> np.ndarray | str:

@@ -89,6 +89,12 @@ class StampedRows:
         parts = ("times", "series", "values", "static", "tables", "numbers")
         return replace(self, **{name: getattr(self, name)[order] for name in parts})
 
+    def of(self, series: Sequence[int] | np.ndarray) -> "StampedRows":
+        """Those of some series, ascending positions in `names`."""
+        rows = self.take(np.flatnonzero(np.isin(self.series, series)))
+        names = [self.names[number] for number in series]
+        return replace(rows, series=np.searchsorted(series, rows.series), names=names)
+
     def bounds(self) -> np.ndarray:
         """Where each series starts and ends, (series + 1,), if rows are in the order of series."""
         return np.searchsorted(self.series, np.arange(len(self.names) + 1))

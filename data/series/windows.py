@@ -8,7 +8,7 @@ memory than the series itself. What is forecast lies within the section; the his
 before it, as it would in production.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -20,7 +20,7 @@ from data.batching import Batch, Batches
 from data.errors import DataError
 from data.options import TimeSeries
 from data.preprocessing import Preprocessor
-from data.records import CHUNK, Records
+from data.records import CHUNK, Asked, Records, Requests
 from data.series.preprocessor import ForecastPreprocessor
 from data.series.raw_lines import REQUESTS, raw_records
 from data.series.sections import (
@@ -88,7 +88,12 @@ class Windows:
 
     @classmethod
     def latest(
-        cls, series: SeriesSet, window: int, horizon: int, season: int = 1, skip: bool = False
+        cls,
+        series: SeriesSet,
+        window: int,
+        horizon: int,
+        season: int = 1,
+        left_out: dict[str, str] | None = None,
     ) -> "Windows":
         """The window of each series whose history is the latest.
 
@@ -96,7 +101,8 @@ class Windows:
             series: with what is known of the future at the ends.
             window, horizon: steps of the history and of the forecast.
             season: steps of a season.
-            skip: leave out series that are shorter than the history, unless all are.
+            left_out: where to name series that can't be forecast, and why, which are left out,
+                unless all are.
 
         Raises:
             DataError: a series is shorter than the history, or lacks what must be known of the
@@ -104,29 +110,29 @@ class Windows:
         """
         targets = series.values[:, : len(series.columns.targets)]
         missing = np.isnan(targets).all(axis=1)
-        origins, short = [], ""
+        origins, problems = [], {}
         for number, name in enumerate(series.names):
             begin, end = series.bounds[number : number + 2]
             origin = end - int(missing[begin:end].sum())
-            where = f"{series.source}{f', series {name!r}' if name else ''}"
             if origin - begin < window:
-                short = short or (
-                    f"{where}: {origin - begin} time steps, and the model looks at the latest "
-                    f"{window}; give longer series."
+                problems[name] = (
+                    f"{origin - begin} time steps, and the model looks at the latest {window}; "
+                    "give longer series."
                 )
-                if not skip:
-                    break
-                continue
-            if series.columns.known and end - origin < horizon:
+            elif series.columns.known and end - origin < horizon:
                 hole = f" ({series.holes[name]})" if name in series.holes else ""
-                raise DataError(
-                    f"{where}: {end - origin} rows of the future{hole}, and the model needs "
+                problems[name] = (
+                    f"{end - origin} rows of the future{hole}, and the model needs "
                     f"{', '.join(series.columns.known)} for {horizon} time steps; add rows at the "
                     "end with these columns, and the targets empty."
                 )
-            origins.append(origin)
-        if short and not (skip and origins):
-            raise DataError(short)
+            else:
+                origins.append(origin)
+        if problems and (left_out is None or not origins):
+            name, problem = next(iter(problems.items()))
+            raise DataError(f"{_where(series, name)}: {problem}")
+        if left_out is not None:
+            left_out |= problems
         return cls(whole(series), window, horizon, season, np.array(origins))
 
     def __len__(self) -> int:
@@ -287,18 +293,28 @@ class WindowSource:
         return Windows.of(whole(series), self._window, self._horizon, season, "test")
 
     def requests(
-        self, paths: str | list[str] | None, preprocessor: ForecastPreprocessor
-    ) -> Iterator[Records]:
+        self,
+        paths: str | list[str] | None,
+        preprocessor: ForecastPreprocessor,
+        echo: Sequence[str] = (),
+    ) -> Iterator[Requests]:
         """What a trained model needs to forecast what comes after the end of each series.
 
         Such records have the columns "series" and, of the forecast steps, "time", beside those of
-        the model's signature.
+        the model's signature. Unless bad rows are errors, series that can't be forecast are named
+        among the others, if there are others.
 
         Args:
             paths: tables of series; those of the training data if None. "-" reads raw records, as
                 the served model takes them, from standard input.
             preprocessor: the model's.
+            echo: must be empty, as forecasts are of no row.
         """
+        if echo:
+            raise DataError(
+                f"--echo {' '.join(echo)}: a forecast is not of a row, but of a series, which it "
+                "names; leave it out."
+            )
         if paths is None:
             paths = self._options.train or []
         paths = [paths] if isinstance(paths, str) else paths
@@ -308,15 +324,30 @@ class WindowSource:
         if STDIN in paths:
             raise DataError("'-' is standard input; name it alone, or files without it.")
         series = self._series(paths, preprocessor, future=True)
-        skip = self._options.on_bad_row == "skip"
-        windows = Windows.latest(series, self._window, self._horizon, skip=skip)
-        for start in range(0, len(windows), REQUESTS):
-            part = windows.take(slice(start, start + REQUESTS))
-            records = part.records()
-            records["series"] = np.array([series.names[i] for i in part.owners], object)
-            if not preprocessor.calendar:  # else it is the model that says
+        left_out = dict(series.left_out)
+        tolerant = self._options.on_bad_row != "error"
+        windows = Windows.latest(
+            series, self._window, self._horizon, left_out=left_out if tolerant else None
+        )
+        places = {series.names[owner]: place for place, owner in enumerate(windows.owners)}
+        facts = {"bad rows left out": series.skipped}
+        facts |= {f"filled in {name}": count for name, count in series.missing.items()}
+        for start in range(0, len(series.read), REQUESTS):
+            names = series.read[start : start + REQUESTS]
+            asked = [
+                Asked(
+                    series.source, None, _where(series, name), left_out.get(name), {"series": name}
+                )
+                for name in names
+            ]
+            part = windows.take(np.array([places[n] for n in names if n in places], np.int64))
+            records = part.records() if len(part) else {}
+            if len(part):
+                records["series"] = np.array([series.names[i] for i in part.owners], object)
+            if len(part) and not preprocessor.calendar:  # else it is the model that says
                 records["time"] = part.forecast_times()
-            yield Records(records, series.skipped, series.source)
+            yield Requests(records, series.skipped, series.source, facts, asked)
+            facts = {}
 
     def _series(
         self, paths: str | list[str], preprocessor: ForecastPreprocessor, future: bool = False
@@ -329,6 +360,7 @@ class WindowSource:
             frequency=preprocessor.frequency,
             level=preprocessor.level.tolist(),
             future=future,
+            tolerant=future and self._options.on_bad_row != "error",
             # The sample is training data, and may be forecast from.
             split="train" if future else "test",
         )
@@ -381,6 +413,11 @@ class WindowBatches(Batches):
             return inputs, future[..., : len(columns.targets)]
         steps = tf.range(horizon, dtype=tf.int64)
         return inputs, tf.gather(self._truth, origins[:, tf.newaxis] + steps)
+
+
+def _where(series: SeriesSet, name: str) -> str:
+    """What messages call a series."""
+    return f"{series.source}{f', series {name!r}' if name else ''}"
 
 
 def _raise_too_short(section: Section, window: int, horizon: int, split: str) -> None:

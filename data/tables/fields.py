@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from data.cells import clip, from_base64, tidy
+from data.cells import Problem, clip, from_base64, tidy
 
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -50,11 +50,13 @@ class Field:
         """The cells' values, and by position why some are None: null, blank or not of this kind.
 
         Args:
-            cells: what the rows of a table hold.
+            cells: what the rows of a table hold, or what is wrong with them.
             folder: what the paths of pictures are relative to.
         """
         if self.kind == "sequence":
-            return cells, {}
+            wrong = [i for i, cell in enumerate(cells) if isinstance(cell, Problem)]
+            problems: dict[int, str] = {i: cells[i] for i in wrong}
+            return [None if i in problems else cell for i, cell in enumerate(cells)], problems
         if self.kind == "image":
             values, problems = self._pictures(cells, folder)
         else:
@@ -99,6 +101,8 @@ class Field:
 
     def _complaint(self, cell: Any) -> str:
         """Why a cell that became None is no good, in words."""
+        if isinstance(cell, Problem):
+            return cell
         name = f"column '{self.column}'"
         if self.is_empty(cell):
             return f"{name} is empty"
@@ -142,7 +146,7 @@ def _bytes(cell: Any) -> bytes | None:
 
 def _scalar(cell: Any) -> str | None:
     """A scalar as text; None for a null, a container, or bytes that are not UTF-8."""
-    if cell is None or cell != cell or isinstance(cell, list | tuple | dict | set):
+    if cell is None or cell != cell or isinstance(cell, list | tuple | dict | set | Problem):
         return None
     if isinstance(cell, bytes):
         try:

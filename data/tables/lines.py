@@ -1,18 +1,30 @@
 """Raw records as lines of text, from a file or from whoever types or pipes them in."""
 
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data.cells import Problem, clip
 from data.errors import DataError
 from data.tables.fields import Field
 from data.tables.folders import FILE
-from data.tables.table import Chunk, check_file, decode_line, known_format, opened, parse_object
+from data.tables.table import (
+    Chunk,
+    check_file,
+    known_format,
+    line_text,
+    not_utf8,
+    opened,
+    parse_object,
+)
 
 STDIN = "-"
+
+_LIKE_JSON = re.compile(r"""\{\s*["'}]""")
 
 
 def holds_lines(path: str, format: str) -> bool:
@@ -37,9 +49,11 @@ def holds_lines(path: str, format: str) -> bool:
 class LinesTable:
     """One record a line, as a table of the fields' columns.
 
-    A line that starts with `{` is a JSON object whose keys are the record's or the columns'. Any
-    other is the raw text of the text fields and the paths of the pictures, in their order, with
-    tabs between them. The column `FILE` has the path of a picture that a line gives by its path.
+    A line that starts with `{` is a JSON object whose keys are the record's or the columns', beside
+    others that may be asked for. Any other is the raw text of the text fields and the paths of the
+    pictures, in their order, with tabs between them; and so is one of text that starts with `{` but
+    does not look like JSON at all. The column `FILE` has the path of a picture that a line gives by
+    its path.
     """
 
     path: str
@@ -49,7 +63,7 @@ class LinesTable:
     """Record key -> field."""
 
     lenient: bool = False
-    """Whether a line that starts with `{` but is no JSON object is raw text too."""
+    """Whether a line that looks like JSON, but is no JSON object, is raw text too."""
 
     @property
     def name(self) -> str:
@@ -85,8 +99,12 @@ class LinesTable:
     def _chunk(self, lines: list[bytes], first: int, columns: Sequence[str]) -> Chunk:
         rows, broken = [], []
         cells: dict[str, list[Any]] = {column: [] for column in columns}
+        others = set(columns).difference(self.columns())
         for row, line in enumerate(lines, first):
-            record = self._record(decode_line(line, self.name, row))
+            try:
+                record = self._record(line_text(line, row), others)
+            except UnicodeDecodeError as error:
+                record = not_utf8(error.object[error.start])
             if isinstance(record, str):
                 broken.append((row, record))
                 continue
@@ -96,14 +114,17 @@ class LinesTable:
                 cells[column].append(record.get(column))
         return Chunk(rows, cells, broken)
 
-    def _record(self, line: str) -> dict[str, Any] | str:
-        """The line's cells by column, or what is wrong with it in words."""
-        if line.startswith("{"):
-            record = parse_object(line)
-            if isinstance(record, dict) or not self.lenient:
-                return self._object(record)
+    def _record(self, line: str, others: Collection[str]) -> dict[str, Any] | str:
+        """The line's cells by column, also those of other columns, or what is wrong with it in
+        words."""
         kinds = ("text", "image")
         texts = [field.column for field in self.fields.values() if field.kind in kinds]
+        if line.startswith("{"):
+            record = parse_object(line)
+            if isinstance(record, dict):
+                return self._object(record, others)
+            if not texts or not (self.lenient or not _LIKE_JSON.match(line)):
+                return record
         if not texts:
             return f"not a JSON object with the keys {', '.join(self.fields)}"
         parts = line.split("\t", len(texts) - 1)
@@ -111,18 +132,17 @@ class LinesTable:
             return f"{len(parts)} text where {len(texts)} are expected, with a tab between them"
         return dict(zip(texts, parts, strict=False))
 
-    def _object(self, record: dict[str, Any] | str) -> dict[str, Any] | str:
-        if isinstance(record, str):
-            return record
-        cells = {
-            field.column: record[name]
-            for key, field in self.fields.items()
-            for name in (field.column, key)
-            if name in record
-        }
+    def _object(self, record: dict[str, Any], others: Collection[str]) -> dict[str, Any]:
+        cells = {name: record[name] for name in others if name in record}
         for key, field in self.fields.items():
+            for name in (field.column, key):
+                if name in record:
+                    cells[field.column] = record[name]
             if field.required and field.column not in cells:
-                return f"a JSON object without '{key}'; its keys are: {', '.join(record) or 'none'}"
+                keys = ", ".join(map(clip, record)) or "none"
+                cells[field.column] = Problem(
+                    f"a JSON object without '{key}'; its keys are: {keys}"
+                )
         return cells
 
     def _file(self, record: dict[str, Any]) -> str | None:
@@ -130,7 +150,7 @@ class LinesTable:
         cells = [
             record.get(field.column) for field in self.fields.values() if field.kind == "image"
         ]
-        return next((cell for cell in cells if isinstance(cell, str)), None)
+        return next((cell for cell in cells if type(cell) is str), None)
 
     @contextmanager
     def _opened(self) -> Iterator[Any]:

@@ -10,6 +10,7 @@ from data.errors import DataError
 from data.options import Tables
 from data.tables.fields import Field
 from data.tables.formats import open_table
+from data.tables.lines import LinesTable
 from data.tables.reading import BadRows
 from data.tables.separated import CsvTable
 from data.tables.table import Table
@@ -101,6 +102,14 @@ def has_column(table: Table, columns: list[str], field: Field) -> bool:
             f"{table.name}: no column '{field.column}'{meant}; the columns are: {names}.{hint}"
         )
     return count == 1
+
+
+def require_columns(table: Table, echo: Sequence[str]) -> None:
+    """Raises unless a table has all columns that answers are to repeat; lines may, if JSON."""
+    if echo and not isinstance(getattr(table, "table", table), LinesTable):
+        columns = table.columns()
+        for column in echo:
+            has_column(table, columns, Field(column, option="--echo"))
 
 
 def describe(tables: Sequence[Table]) -> str:

@@ -11,10 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data.records import CHUNK, Numbering, Records, StreamedRecords, bounded
+from data.records import CHUNK, Asked, Numbering, Records, Requests, StreamedRecords, bounded
 from data.tables.fields import Field
-from data.tables.folders import PicturesTable
+from data.tables.folders import FILE, PicturesTable
 from data.tables.table import Chunk, Table
+
+ECHOED = {FILE, "id"}  # keys of fields that tell what an answer is of
 
 
 @dataclass
@@ -29,15 +31,16 @@ class BadRows:
         """Counts the (row, problem) pairs of a table."""
         if problems and not self.count:
             row, problem = min(problems)
-            self.first = located(table, row, problem)
+            self.first = located(table.where(row), problem)
         self.count += len(problems)
         self.rows.update((table.name, row) for row, _ in problems)
 
 
-def located(table: Table, row: int, problem: str) -> str:
+def located(where: str, problem: str) -> str:
     """A problem with where it is, unless it says so itself, as problems with files do."""
-    where = table.where(row)
-    return problem if problem.startswith(where) else f"{where}: {problem}"
+    # Up to the row, which may be another one: of a sequence, the first row tells where it is.
+    says_so = problem.startswith((where, where.partition(", row ")[0] + ", row "))
+    return problem if says_so else f"{where}: {problem}"
 
 
 class Part(NamedTuple):
@@ -63,6 +66,42 @@ def scan(
             bad.add(table, problems)
             arrays = {key: field.array(values[key]) for key, field in fields.items()}
             yield Part(table, rows, Records(arrays, len(problems), table.name))
+
+
+def requests(
+    table: Table, fields: dict[str, Field], size: int, bad: BadRows, echo: Sequence[str] = ()
+) -> Iterator[Requests]:
+    """All rows of a table to be answered; those that can't be are counted in `bad`, too.
+
+    Args:
+        echo: columns that answers repeat, beside the fields of `ECHOED`.
+    """
+    columns = list(dict.fromkeys([*(field.column for field in fields.values()), *echo]))
+    for whole in table.chunks(columns, size):
+        for chunk in _bounded(whole, fields, table.folder):
+            _, values, problems = _convert(chunk, fields, table.folder)
+            bad.add(table, problems)
+            echoed = {column: chunk.cells[column] for column in echo}
+            for key in ECHOED & fields.keys():
+                echoed[key] = fields[key].convert(chunk.cells[fields[key].column])[0]
+            arrays = {key: field.array(values[key]) for key, field in fields.items()}
+            asked = _asked(table, chunk.rows, dict(problems), echoed)
+            yield Requests(arrays, len(problems), table.name, asked=asked)
+
+
+def _asked(
+    table: Table, rows: list[int], problems: dict[int, str], echoed: dict[str, list]
+) -> list[Asked]:
+    """Rows, and others that have no cells, in order."""
+    places = {row: place for place, row in enumerate(rows)}
+    asked = []
+    for row in sorted(places.keys() | problems):
+        place = places.get(row)
+        cells = {name: None if place is None else found[place] for name, found in echoed.items()}
+        where = table.where(row)
+        source, number = (where, None) if isinstance(table, PicturesTable) else (table.name, row)
+        asked.append(Asked(source, number, where, problems.get(row), cells))
+    return asked
 
 
 def load(tables: Sequence[Table], fields: dict[str, Field], source: str, bad: BadRows) -> Records:
@@ -144,9 +183,11 @@ def _bounded(chunk: Chunk, fields: dict[str, Field], folder: Path) -> Iterator[C
     ]
     broken = chunk.broken
     for part in bounded(weights, len(weights)):
+        rows = chunk.rows[part]
         cells = {column: values[part] for column, values in chunk.cells.items()}
-        yield Chunk(chunk.rows[part], cells, broken)
-        broken = []
+        last = part.stop == len(weights)
+        yield Chunk(rows, cells, [bad for bad in broken if last or bad[0] < rows[-1]])
+        broken = [bad for bad in broken if bad[0] > rows[-1]]
 
 
 def _convert(

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from data.cells import clip, readable, tidy
 from data.errors import DataError
 from data.options import Tables
-from data.records import CHUNK, Records, StreamedRecords, label_counts
+from data.records import CHUNK, Records, Requests, StreamedRecords, label_counts
 from data.splits import Splits, hold_out
 from data.tables.fields import Field
 from data.tables.folders import (
@@ -36,8 +36,16 @@ from data.tables.folders import (
 )
 from data.tables.formats import open_table
 from data.tables.lines import STDIN, LinesTable, holds_lines
-from data.tables.opening import SAMPLE, describe, expand, has_column, open_tables, tolerate
-from data.tables.reading import BadRows, load, picture_bytes, scan, stream
+from data.tables.opening import (
+    SAMPLE,
+    describe,
+    expand,
+    has_column,
+    open_tables,
+    require_columns,
+    tolerate,
+)
+from data.tables.reading import BadRows, load, picture_bytes, requests, scan, stream
 from data.tables.table import Table, known_format
 
 if TYPE_CHECKING:  # for TensorFlow takes seconds to import
@@ -127,8 +135,11 @@ class TableSource:
         return ()
 
     def requests(
-        self, paths: str | list[str] | None, preprocessor: "Preprocessor | None" = None
-    ) -> Iterator[Records]:
+        self,
+        paths: str | list[str] | None,
+        preprocessor: "Preprocessor | None" = None,
+        echo: Sequence[str] = (),
+    ) -> Iterator[Requests]:
         """Reads raw records to predict from, as they come, at most 256 at a time.
 
         CSV, TSV, JSONL, Parquet and TFRecord by the file's ending, with the task's columns, of
@@ -142,14 +153,15 @@ class TableSource:
             paths: files, globs, and for pictures folders, which are read in this order; standard
                 input if None.
             preprocessor: the model's, of which nothing needs to be known here.
+            echo: columns that answers repeat; of lines, keys of those that are JSON.
         """
         bad = BadRows()
         paths = STDIN if paths is None else paths
         for table, fields in self._requested([paths] if isinstance(paths, str) else paths):
-            for part in scan([table], fields, REQUESTS, bad):
+            require_columns(table, echo)
+            for part in requests(table, fields, REQUESTS, bad, echo):
                 tolerate(bad, self._options)
-                if len(part.records):
-                    yield part.records
+                yield part
 
     def _requested(self, paths: list[str]) -> Iterator[tuple[Table, dict[str, Field]]]:
         """The tables to predict from, each with the fields to read of it."""

@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice, zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from data.errors import DataError
 from data.options import ParallelTexts, Tables
-from data.records import Records
+from data.records import Records, Requests
 from data.samples.phrase_book import phrases
 from data.splits import Splits, hold_out
 from data.tables.fields import Field
@@ -33,9 +33,10 @@ from data.tables.opening import (
     has_column,
     named_paths,
     open_tables,
+    require_columns,
     tolerate,
 )
-from data.tables.reading import BadRows, load, scan
+from data.tables.reading import BadRows, load, requests
 from data.tables.source import REQUESTS
 from data.tables.table import Chunk, Table, check_filled_file, line_text, not_utf8, opened
 from data.tables.tfds import PREFIX
@@ -46,6 +47,8 @@ if TYPE_CHECKING:  # for TensorFlow takes seconds to import
     from data.text.subwords import TranslationPreprocessor
 
 __all__ = ["ParallelSource", "shortened"]
+
+Some = TypeVar("Some", bound=Records)
 
 
 class ParallelSource:
@@ -116,8 +119,11 @@ class ParallelSource:
         return self._judged(paths, "test")
 
     def requests(
-        self, paths: str | list[str] | None, preprocessor: "Preprocessor | None" = None
-    ) -> Iterator[Records]:
+        self,
+        paths: str | list[str] | None,
+        preprocessor: "Preprocessor | None" = None,
+        echo: Sequence[str] = (),
+    ) -> Iterator[Requests]:
         """Reads texts to translate, as they come, at most 256 at a time; records have `text` alone.
 
         Any text file, plain or .gz, and "-" for standard input, holds a text a line, or a JSON
@@ -128,6 +134,7 @@ class ParallelSource:
         Args:
             paths: files and globs, which are read in this order; standard input if None.
             preprocessor: the model's, of which nothing needs to be known here.
+            echo: columns that answers repeat; of lines, keys of those that are JSON.
         """
         options = self._options
         bad = BadRows()
@@ -140,10 +147,10 @@ class ParallelSource:
                     table = LinesTable(file, fields, lenient=True)
                 else:
                     table = self._opened_up(self._table(file, options, file))
-                for part in scan([table], _checked([table], fields), REQUESTS, bad):
+                require_columns(table, echo)
+                for part in requests(table, _checked([table], fields), REQUESTS, bad, echo):
                     tolerate(bad, options)
-                    if len(part.records):
-                        yield _stripped(part.records)
+                    yield _stripped(part)
 
     def _training(self) -> tuple[Records, Records, dict[str, int]]:
         """The pairs to train on, first those that people made, and what is said of them."""
@@ -393,7 +400,7 @@ def _checked(tables: Sequence[Table], fields: dict[str, Field]) -> dict[str, Fie
     return {key: replace(field, required=False) for key, field in fields.items()}
 
 
-def _stripped(records: Records) -> Records:
+def _stripped(records: Some) -> Some:
     columns = {
         key: np.fromiter(map(str.strip, column), object, len(column))
         for key, column in records.columns.items()

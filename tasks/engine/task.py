@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from data.batching import Augmentation
     from data.preprocessing import Preprocessor
-    from data.records import DataSet, Records
+    from data.records import DataSet, Requests
     from data.splits import Splits
 
 
@@ -72,10 +72,13 @@ class Source(Protocol):
         """A data set that a trained model, with this preprocessor, is to be judged on."""
 
     def requests(
-        self, paths: str | list[str] | None, preprocessor: "Preprocessor"
-    ) -> "Iterator[Records]":
-        """Raw records that such a model is to answer, as they come; which ones without paths is the
-        source's to say."""
+        self,
+        paths: str | list[str] | None,
+        preprocessor: "Preprocessor",
+        echo: Sequence[str] = (),
+    ) -> "Iterator[Requests]":
+        """Raw records that such a model is to answer, as they come, and what can't be answered;
+        which ones without paths is the source's to say. Answers repeat the columns `echo`."""
 
 
 class Signatures(Protocol):

@@ -87,9 +87,11 @@ def _run(task: Task, arguments: list[str]) -> None:
                 for name in sections.keys() & earlier.keys()
                 for key, value in earlier[name].items()
                 # Requests need not be written as the training files were.
-                if not (verb == "predict" and key in _HOW_FILES_ARE_WRITTEN)
+                if not (verb == "predict" and key in (*_HOW_FILES_ARE_WRITTEN, "on_bad_row"))
             }
         )
+        if verb == "predict":
+            parser.set_defaults({"data.on_bad_row": "answer"})
     if verb == "train":
         questions = ("-h", "--help", "--print_config")
         plain = [argument for argument in arguments if not argument.startswith(questions)]
@@ -101,6 +103,8 @@ def _run(task: Task, arguments: list[str]) -> None:
         )
     options = parser.parse_args(arguments)
     config = _config(task, earlier | options.as_dict())
+    if verb != "predict" and getattr(config.data, "on_bad_row", None) == "answer":
+        raise UsageError("--data.on_bad_row answer: is for predict; give error or skip")
 
     keep_freed_memory()
     with quiet_imports():
@@ -251,6 +255,18 @@ def _parser(task: Task, verb: str) -> _Parser:
             nargs="+",
             default=None,
             help=task.requests,
+        )
+        parser.add_argument(
+            "--echo",
+            nargs="+",
+            help="columns of the input that each answer repeats, such as an id; of lines, keys of "
+            "those that are JSON",
+        )
+        parser.add_argument(
+            "--row",
+            type=bool,
+            default=False,
+            help="whether each answer says which row it is of: the `input`, and the `row` in it",
         )
         parser.add_argument(
             "--output",

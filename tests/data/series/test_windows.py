@@ -315,10 +315,10 @@ def test_a_series_shorter_than_the_history_is_refused_by_name():
 
 
 def test_series_shorter_than_the_history_may_be_left_out_but_not_all():
-    windows = Windows.latest(series_of([4, 9, 3]), window=5, horizon=3, skip=True)
+    windows = Windows.latest(series_of([4, 9, 3]), window=5, horizon=3, left_out={})
     assert windows.owners.tolist() == [1]
     with pytest.raises(DataError, match="series 's0': 4 time steps"):
-        Windows.latest(series_of([4, 3]), window=5, horizon=3, skip=True)
+        Windows.latest(series_of([4, 3]), window=5, horizon=3, left_out={})
 
 
 # What was not measured

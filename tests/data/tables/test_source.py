@@ -452,7 +452,7 @@ def test_requests_from_tables_need_no_labels(write):
 
 
 def test_bad_requests_are_located_or_skipped(write):
-    path = write("a.txt", 'one\n\n{"txt": "two"}\n{oops\nthree\n')
+    path = write("a.txt", 'one\n\n{"txt": "two"}\n{"oops\nthree\n')
     with pytest.raises(DataError, match=r"a.txt, row 2: column 'text' is empty, and 2 more"):
         list(source().requests(path))
     assert texts_of(source(on_bad_row="skip").requests(path)) == ["one", "three"]
