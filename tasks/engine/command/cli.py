@@ -260,7 +260,7 @@ def _parser(task: Task, verb: str) -> _Parser:
             "--echo",
             nargs="+",
             help="columns of the input that each answer repeats, such as an id; of lines, keys of "
-            "those that are JSON",
+            "those that are JSON; as input_NAME where answers have a NAME of their own",
         )
         parser.add_argument(
             "--row",

@@ -20,7 +20,6 @@ from data.errors import DataError
 from data.preprocessing import Preprocessor, raw_tensors, reason_of
 from data.records import Asked, Requests
 from data.survey import facts_of
-from tasks.engine.errors import UsageError
 from tasks.engine.exporting.answers import plain_value, rows_of
 from tasks.engine.files import atomic_write
 from tasks.engine.options import Config
@@ -49,25 +48,31 @@ def do(task: Task, config: Config, options: Any) -> None:
     run = Run.existing(config.run.dir)
     preprocessor = Preprocessor.load(run.assets)
     serve = signatures_of(task, run, config).functions(["serving_default"])["serving_default"]
-    echo = options.echo or []
-    if taken := [name for name in echo if name in (*serve.structured_outputs, ERROR, *PLACE)]:
-        raise UsageError(
-            f"--echo {taken[0]}: answers have a '{taken[0]}' of their own; give the column another "
-            "name"
-        )
-    parts = task.source(config.data, config.model).requests(
-        options.input, preprocessor, *([echo] if echo else [])
-    )
+    names = list(serve.structured_outputs)
+    echo = {c: f"input_{c}" if c in (*names, ERROR, *PLACE) else c for c in options.echo or []}
+    source = task.source(config.data, config.model)
+    parts = source.requests(options.input, preprocessor, list(echo))
     told = _Told(config.data.on_bad_row, preprocessor)
-    answers = _answers(parts, serve, task.echoed, options, told)
-    _write(answers, list(serve.structured_outputs), options.output, task, preprocessor)
+    answers = _answers(parts, serve, task.echoed, echo, options.row, told)
+    _write(answers, names, options.output, task, preprocessor)
     told.say()
 
 
 def _answers(
-    parts: Iterator[Requests], serve: Any, echoed: Sequence[str], options: Any, told: "_Told"
+    parts: Iterator[Requests],
+    serve: Any,
+    echoed: Sequence[str],
+    echo: Mapping[str, str],
+    place: bool,
+    told: "_Told",
 ) -> Iterator[Answer]:
-    """What becomes of each record, in order."""
+    """What becomes of each record, in order.
+
+    Args:
+        echoed: what is repeated of records that have it.
+        echo: what else is repeated, and under which names.
+        place: whether to tell the rows.
+    """
     names = serve.structured_input_signature[1]
     for part in parts:
         inputs = {name: part.columns[name] for name in names} if len(part) else {}
@@ -80,9 +85,9 @@ def _answers(
             if asked.problem is None:
                 known |= {name: part.columns[name][row] for name in others}
                 row += 1
-            repeated = _place(asked) if options.row else {}
+            repeated = _place(asked) if place else {}
             repeated |= {name: known[name] for name in echoed if known.get(name)}
-            repeated |= {name: plain_value(known[name]) for name in options.echo or []}
+            repeated |= {name: plain_value(known[column]) for column, name in echo.items()}
             problem = values if isinstance(values, str) else None
             if problem is None or told.is_answered(asked, problem):
                 yield Answer(repeated, {} if isinstance(values, str) else values, problem)
