@@ -308,7 +308,7 @@ def _joined(arguments: list[str], sections: dict[str, type]) -> list[str]:
     rest = list(arguments)
     while rest:
         option, equals, value = rest.pop(0).partition("=")
-        if option not in (*several, "--config", "--input"):
+        if option not in (*several, "--config", "--input", "--echo"):
             joined.append(option + equals + value)
             continue
         joined.append(option)
