@@ -16,6 +16,7 @@ from data.cells import clip
 from data.errors import DataError
 from data.options import Tables
 from data.records import CHUNK_BYTES
+from data.tables.class_names import class_names
 from data.tables.separated import CsvTable, find_dialect
 from data.tables.table import (
     Chunk,
@@ -94,7 +95,8 @@ class JsonLinesTable(FileTable):
 
 @dataclass(frozen=True)
 class ParquetTable(FileTable):
-    """A Parquet file, read a record batch at a time."""
+    """A Parquet file, read a record batch at a time; classes have the names that Hugging Face's
+    `datasets` keep beside them."""
 
     def columns(self) -> list[str]:
         with self._open() as file:
@@ -104,8 +106,11 @@ class ParquetTable(FileTable):
         row = 1
         with self._open() as file:
             size = min(size, _rows_at_once(file.metadata, columns))
+            named = class_names(file.schema_arrow.metadata)
             for batch in file.iter_batches(size, columns=list(columns), use_threads=False):
                 cells = {column: _python_values(batch.column(column)) for column in columns}
+                for column in named.keys() & cells.keys():
+                    cells[column] = list(map(named[column], cells[column]))
                 yield Chunk(list(range(row, row + len(batch))), cells, [])
                 row += len(batch)
 
