@@ -30,8 +30,9 @@ class Data(Tables):
     feature column then has one number a row. Such files are read whole."""
 
     time_column: str | None = None
-    """The column that the rows of a sequence are sorted by, as numbers if all are, else as text; by
-    default they are in the order of the file."""
+    """The column that the rows of a sequence are sorted by: numbers, time stamps (ISO 8601; without
+    a zone they are UTC), clock times (8:00, 13:30), or durations. By default they are in the order
+    of the file."""
 
     label_column: str = "label"
     """The column of the label, which is the same at each step of a sequence; labels may be words

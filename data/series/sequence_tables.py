@@ -21,6 +21,7 @@ from data.cells import Problem, clip
 from data.errors import DataError
 from data.options import Tables
 from data.records import CHUNK, Numbering
+from data.series.step_times import sortable
 from data.tables.fields import Field
 from data.tables.lines import LinesTable
 from data.tables.opening import has_column
@@ -234,7 +235,8 @@ class _Steps:
     numbering: Numbering = field(default_factory=Numbering)
     codes: list[np.ndarray] = field(default_factory=list)
     values: list[np.ndarray] = field(default_factory=list)
-    times: list[str] = field(default_factory=list)
+    times: list[Any] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)  # the rows of all steps, where they have times
     rows: dict[str, int] = field(default_factory=dict)
     firsts: dict[str, dict[str, Any]] = field(default_factory=dict)
     bad: dict[str, tuple[int, str]] = field(default_factory=dict)
@@ -255,7 +257,8 @@ class _Steps:
         ]
         self.values.append(np.stack(numbers, axis=1))
         if self.own.time:
-            self.times += self._converted(Field(self.own.time, "label"), cells, names, rows)
+            self.times += cells[self.own.time]
+            self.numbers += rows
         for name, row in zip(names, rows, strict=True):
             self.rows.setdefault(name, row)
         for column in self.shared:
@@ -267,7 +270,7 @@ class _Steps:
         if not names:
             return _Sequences([], [], [], {column: [] for column in self.shared}, {}, self.broken)
         codes = np.concatenate(self.codes)
-        keys = (_ranks(self.times), codes) if self.own.time else (codes,)
+        keys = (self._times(codes), codes) if self.own.time else (codes,)
         order = np.lexsort(keys)  # stable
         ends = np.cumsum(np.bincount(codes))[:-1]
         return _Sequences(
@@ -278,6 +281,15 @@ class _Steps:
             self.bad,
             self.broken,
         )
+
+    def _times(self, codes: np.ndarray) -> np.ndarray:
+        """What the steps are sorted by; those whose time is none make their sequences bad."""
+        order, problems = sortable(self.times, codes)
+        for index, why in problems.items():
+            name = self.numbering.names[codes[index]]
+            found = (self.numbers[index], f"column '{self.own.time}' {why}")
+            self.bad[name] = min(self.bad.get(name, found), found)
+        return order
 
     def _converted(
         self, column: Field, cells: dict[str, list[Any]], names: list[str], rows: list[int]
@@ -355,12 +367,3 @@ def _parsed(text: str) -> list[Any] | str | None:
         except ValueError:
             return f"has {clip(part)!r} at step {len(numbers) + 1}, not a number"
     return numbers or None
-
-
-def _ranks(times: list[Any]) -> np.ndarray:
-    """What sorts as the times do: as numbers if all are, else as text."""
-    texts = ["" if time is None else str(time) for time in times]
-    try:
-        return np.array([float(text) for text in texts])
-    except ValueError:
-        return np.unique(np.array(texts), return_inverse=True)[1]
