@@ -29,6 +29,7 @@ Batch = tuple[Inputs, tf.Tensor] | tuple[Inputs, tf.Tensor, tf.Tensor]
 # that is not listed, such as one of your own, is called MODULE:CLASS.
 NAMES = {
     "bert_texts": "data.text.wordpiece:BertPreprocessor",
+    "unigram_texts": "data.text.unigram:UnigramPreprocessor",
     "translation": "data.text.subwords:TranslationPreprocessor",
     "tokens": "data.text.sequences:TokenPreprocessor",
     "numbers": "data.text.sequences:NumberPreprocessor",

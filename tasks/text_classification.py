@@ -7,6 +7,7 @@ echo "Works as promised" | python -m tasks.text_classification predict --run.dir
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from data.options import SAMPLES, Tables
 from tasks.engine.command.cli import main
@@ -45,28 +46,37 @@ class TextClassification(Task[Data, BertClassifierConfig]):
         return TableSource(data, fields, str(self.sample))
 
     def preprocessor(self, config: BertClassifierConfig, records, data: Data):
+        from dataclasses import asdict
+
         from data.records import label_counts
         from data.text.wordpiece import BertPreprocessor, learn_vocabulary, read_vocabulary
         from zoo.presets import load_vocabulary
+        from zoo.tokenizers import Subwords
 
-        lowercase, strip_accents = config.lowercase is not False, None
+        labels = list(label_counts(records))
+        more: dict[str, Any] = {
+            "max_length": config.max_length,
+            "pair": "text_pair" in next(records.chunks(1)).columns,
+            "special_tokens": config.special_tokens,
+        }
+        lowercase = config.lowercase is not False
         if config.start:
             preset = load_vocabulary(config.start)
-            tokens = list(preset.tokens)
+            more["added_tokens"] = [asdict(token) for token in preset.added]
+            if isinstance(preset, Subwords):
+                from data.text.unigram import UnigramPreprocessor
+
+                names = ("start", "end", "padding", "separators", "second_segment")
+                more.update({name: getattr(preset, name) for name in names})
+                return UnigramPreprocessor(preset.model, labels, **more)
+            tokens, more["longest_word"] = list(preset.tokens), preset.longest_word
             if config.lowercase is None:
-                lowercase, strip_accents = preset.lowercase, preset.strip_accents
+                lowercase, more["strip_accents"] = preset.lowercase, preset.strip_accents
         elif config.vocabulary:
             tokens = read_vocabulary(Path(config.vocabulary))
         else:
             tokens = learn_vocabulary(records, config.vocabulary_size, lowercase)
-        return BertPreprocessor(
-            tokens,
-            list(label_counts(records)),
-            lowercase=lowercase,
-            strip_accents=strip_accents,
-            max_length=config.max_length,
-            pair="text_pair" in next(records.chunks(1)).columns,
-        )
+        return BertPreprocessor(tokens, labels, lowercase=lowercase, **more)
 
     def model(self, config: BertClassifierConfig, preprocessor):
         from zoo.bert import bert_classifier

@@ -34,6 +34,11 @@ class BertClassifierConfig:
     max_length: int = 128
     """Longest input in tokens, [CLS] and [SEP] included; longer texts are cut."""
 
+    special_tokens: bool = False
+    """Read [SEP], [MASK] and their like in a text as these tokens, as Hugging Face's tokenizers do;
+    by default they are plain text, so that nobody's text can forge them. What was added to a
+    preset's tokenizer, such as [E1], is always read."""
+
     pooling: Literal["cls", "mean", "max"] = "mean"
     """How the token vectors become one: the [CLS] token's, or the mean or maximum over tokens."""
 

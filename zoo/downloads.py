@@ -146,7 +146,10 @@ def hugging_face_folder(address: str) -> Path:
     try:
         snapshot = snapshot_download(
             address.removeprefix("hf://"),
-            allow_patterns=["*.json", "*.txt", "model.safetensors", "model.weights.h5"],
+            allow_patterns=[
+                *("*.json", "*.txt", "sentencepiece.bpe.model"),
+                *("model.safetensors", "model.weights.h5"),
+            ],
             # Its own retries would take minutes to find out that there is no network.
             local_files_only=unreachable is not None,
         )

@@ -8,30 +8,25 @@ or KerasHub format, `hf://OWNER/NAME`, or the name of a KerasHub preset.
 """
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import downloads
 from zoo.errors import PresetError
+from zoo.tokenizers import (
+    VOCABULARIES,
+    Subwords,
+    Vocabulary,
+    looks_uncased,
+    read_lines,
+    read_tokenizer,
+)
 
 if TYPE_CHECKING:
     import keras
     import numpy as np
 
     from zoo.backbone import BertEncoder
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """WordPiece tokens, each at the position that is its id, and how texts are made ready for them.
-
-    `[PAD]`, `[UNK]`, `[CLS]` and `[SEP]` are among them.
-    """
-
-    tokens: tuple[str, ...]
-    lowercase: bool
-    strip_accents: bool | None = None  # None: if lowercase
 
 
 def resolve(preset: str) -> Path:
@@ -82,47 +77,50 @@ def load_backbone(preset: str, dtype: Any = None) -> "BertEncoder":
     return backbone
 
 
-def load_vocabulary(preset: str) -> Vocabulary:
-    """The preset's WordPiece vocabulary.
+def load_vocabulary(preset: str) -> Vocabulary | Subwords:
+    """The preset's WordPiece vocabulary, or SentencePiece model.
 
     Raises:
-        PresetError: the preset can't be had, or its vocabulary is damaged or not for BERT.
+        PresetError: the preset can't be had, or its tokenizer is damaged or not for BERT.
     """
     folder = resolve(preset)
     config = _config(folder, preset)
     if _is_keras_hub(config):
-        tokens = _lines(folder / _KERAS_HUB_VOCABULARY, preset)
-        # KerasHub never strips accents by default, but the vocabularies it converted were made so.
-        options = {**downloads.read_json(folder / "tokenizer.json", preset).get("config", {})}
-        options.pop("strip_accents", None)
+        vocabulary: Vocabulary | Subwords = _keras_hub_vocabulary(folder, preset)
     else:
-        tokenizer = downloads.read_json(folder / "tokenizer.json", preset)
-        file = folder / "vocab.txt"
-        tokens = _lines(file, preset) if file.is_file() else _word_pieces(tokenizer, preset)
-        options = _hugging_face_options(
-            tokenizer, downloads.read_json(folder / "tokenizer_config.json", preset)
+        vocabulary = read_tokenizer(folder, preset)
+    if isinstance(vocabulary, Vocabulary):
+        special = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+        if absent := [token for token in special if token not in vocabulary.tokens]:
+            raise PresetError(
+                f"{preset}: the vocabulary lacks {', '.join(absent)}; it is not a BERT vocabulary"
+            )
+    known = _architecture(config, preset)["vocabulary_size"]
+    if len(vocabulary.tokens) > known:
+        raise PresetError(
+            f"{preset}: the vocabulary has {len(vocabulary.tokens)} tokens, but config.json says "
+            f"{known}; use the vocabulary that the weights were trained with"
         )
+    for token in vocabulary.added:
+        if not 0 <= token.id < known:
+            raise PresetError(
+                f"{preset}: the added token {token.content} has the id {token.id}, but config.json "
+                f"says {known} tokens; resize the embeddings, and save model and tokenizer again"
+            )
+    return vocabulary
 
-    if absent := [token for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]") if token not in tokens]:
-        raise PresetError(
-            f"{preset}: the vocabulary lacks {', '.join(absent)}; it is not a BERT vocabulary"
-        )
-    if len(tokens) > (known := _architecture(config, preset)["vocabulary_size"]):
-        raise PresetError(
-            f"{preset}: the vocabulary has {len(tokens)} tokens, but config.json says {known}; "
-            "use the vocabulary that the weights were trained with"
-        )
+
+def _keras_hub_vocabulary(folder: Path, preset: str) -> Vocabulary:
+    tokens = read_lines(folder / _KERAS_HUB_VOCABULARY, preset)
+    # KerasHub never strips accents by default, but the vocabularies it converted were made so.
+    options = downloads.read_json(folder / "tokenizer.json", preset).get("config", {})
     if options.get("split_on_cjk") is False:
         raise PresetError(
             f"{preset}: its tokenizer keeps Chinese characters together, which can't be done in "
             "the graph; choose another preset"
         )
     lowercase = options.get("lowercase")
-    return Vocabulary(
-        tokens=tokens,
-        lowercase=_looks_uncased(tokens) if lowercase is None else bool(lowercase),
-        strip_accents=options.get("strip_accents"),
-    )
+    return Vocabulary(tokens, looks_uncased(tokens) if lowercase is None else bool(lowercase))
 
 
 _HUGGING_FACE_WEIGHTS = "model.safetensors"
@@ -166,7 +164,7 @@ def _check(folder: Path, preset: str) -> None:
     if _is_keras_hub(config):
         weights, vocabularies = _KERAS_HUB_WEIGHTS, [_KERAS_HUB_VOCABULARY]
     else:
-        weights, vocabularies = _HUGGING_FACE_WEIGHTS, ["vocab.txt", "tokenizer.json"]
+        weights, vocabularies = _HUGGING_FACE_WEIGHTS, [*VOCABULARIES]
     if not (folder / weights).is_file():
         others = [name for name in ("pytorch_model.bin", "tf_model.h5") if (folder / name).exists()]
         hint = "copy the whole folder"
@@ -174,7 +172,7 @@ def _check(folder: Path, preset: str) -> None:
             hint = f"save {others[0]} again with transformers' save_pretrained, which writes it"
         raise PresetError(f"{preset}: there are no weights, {weights} is missing; {hint}")
     if not any((folder / name).is_file() for name in vocabularies):
-        names = " or ".join(vocabularies)
+        names = " or ".join(vocabularies[:2])
         raise PresetError(f"{preset}: there is no vocabulary; add {names}, as saved by its trainer")
 
 
@@ -275,40 +273,3 @@ def _fitted(
             f"({'x'.join(map(str, shape))}); use the weights and the config of one model"
         )
     return value.reshape(shape)
-
-
-def _lines(path: Path, preset: str) -> tuple[str, ...]:
-    try:
-        # Not splitlines(): a vocabulary may hold U+2028 and other characters that it splits at.
-        return tuple(path.read_text("utf-8").removesuffix("\n").split("\n"))
-    except (ValueError, OSError) as error:
-        raise PresetError(f"{preset}: can't read {path.name} ({error}); copy it again") from error
-
-
-def _word_pieces(tokenizer: dict[str, Any], preset: str) -> tuple[str, ...]:
-    """The tokens in a `tokenizer.json` of Hugging Face."""
-    model = tokenizer.get("model", {})
-    tokens = model.get("vocab") or {}
-    if model.get("type") != "WordPiece" or sorted(tokens.values()) != list(range(len(tokens))):
-        raise PresetError(
-            f"{preset}: tokenizer.json holds no WordPiece vocabulary; add the model's vocab.txt"
-        )
-    return tuple(sorted(tokens, key=tokens.__getitem__))
-
-
-def _hugging_face_options(tokenizer: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
-    """What is done to texts first; `tokenizer_config.json` has the last word in Hugging Face."""
-    normalizer = tokenizer.get("normalizer") or {}
-    return {
-        ours: config.get(theirs, normalizer.get(other))
-        for ours, theirs, other in (
-            ("lowercase", "do_lower_case", "lowercase"),
-            ("strip_accents", "strip_accents", "strip_accents"),
-            ("split_on_cjk", "tokenize_chinese_chars", "handle_chinese_chars"),
-        )
-    }
-
-
-def _looks_uncased(tokens: tuple[str, ...]) -> bool:
-    """Whether no token but the special ones, which stand in brackets, has a capital letter."""
-    return not any(token != token.lower() for token in tokens if not token.startswith("["))

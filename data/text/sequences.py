@@ -15,11 +15,10 @@ from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_text as tf_text
 
 from data.preprocessing import Encoded, Preprocessor, class_ids
 from data.survey import TOKENS, UNKNOWN_SHARE, UNKNOWN_TOKENS
-from data.text.wordpiece import learn_vocabulary, normalize
+from data.text.wordpiece import WordPiece, learn_vocabulary
 
 Tokens = Literal["word", "character", "byte", "wordpiece"]
 
@@ -65,8 +64,8 @@ class TokenPreprocessor(Preprocessor):
         self.lowercase = lowercase
         self.max_length = max_length
         if tokens == "wordpiece":
-            self._tokenizer = tf_text.FastBertTokenizer(
-                list(self.vocabulary), token_out_type=tf.int32
+            self._word_pieces = WordPiece(
+                self.vocabulary, lowercase=lowercase, strip_accents=lowercase
             )
         elif tokens != "byte":
             # An attribute, so that what is saved has the table.
@@ -142,7 +141,7 @@ class TokenPreprocessor(Preprocessor):
 
     def _ids(self, texts: tf.Tensor) -> tf.RaggedTensor:
         if self.tokens == "wordpiece":
-            return self._tokenizer.tokenize(normalize(texts, self.lowercase, self.lowercase))
+            return self._word_pieces(texts)
         if self.tokens == "byte":
             split = tf.strings.bytes_split(texts)
             values = tf.io.decode_raw(split.flat_values, tf.uint8)

@@ -232,17 +232,22 @@ class TranslationPreprocessor(Preprocessor):
         return ids.with_flat_values(tf.tensor_scatter_nd_update(ids.flat_values, last, ends))
 
 
-class _Tokenizer(tf_text.SentencepieceTokenizer):
-    """TensorFlow Text's tokenizer to int32 ids with END, with a `_Model`, of texts as a rule has
-    them; by no rule, as the model itself has.
+class SentencePieceTokenizer(tf_text.SentencepieceTokenizer):
+    """TensorFlow Text's tokenizer to int32 ids, with a `_Model`.
 
     Its faster `FastSentencepieceTokenizer` has neither BPE nor pieces for bytes.
     """
 
-    def __init__(self, model: bytes, rule: Rule | None, lowercase: bool) -> None:
-        model = model if rule is None else _ruled(model, rule)
-        super().__init__(model, out_type=tf.int32, add_eos=True)
+    def __init__(self, model: bytes, add_eos: bool) -> None:
+        super().__init__(model, out_type=tf.int32, add_eos=add_eos)
         self._model_resource = _Model(model)
+
+
+class _Tokenizer(SentencePieceTokenizer):
+    """To ids with END, of texts as a rule has them; by no rule, as the model itself has."""
+
+    def __init__(self, model: bytes, rule: Rule | None, lowercase: bool) -> None:
+        super().__init__(model if rule is None else _ruled(model, rule), add_eos=True)
         self._rule, self._lowercase = rule, lowercase
 
     def tokenize(self, texts: tf.Tensor) -> tf.RaggedTensor:
