@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,10 @@ import tensorflow as tf
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from data.preprocessing import Preprocessor
 from tasks.engine.command.cli import main
+from tasks.engine.exporting.export_check import inspect
+from tasks.engine.exporting.stock_ops import STOCK_SERVER
 from tasks.text_classification import TextClassification
 from tests.serving.served import check_answers, check_card, check_signatures, serving
 
@@ -262,6 +266,50 @@ def test_pairs_of_texts_are_classified_and_served(tmp_path):
     served = tf.saved_model.load(str(tmp_path / "served" / "1")).signatures["serving_default"]
     answer = served(text=tf.constant(["red thing"]), text_pair=tf.constant(["blue thing"]))
     assert answer["label"].numpy()[0].lower() in (b"true", b"false")
+
+
+def multilingual_preset(folder: Path) -> Path:
+    """A tiny BERT with XLM-R's tokenizer and an added token, as a folder of Hugging Face's."""
+    from io import BytesIO
+
+    import sentencepiece
+
+    shutil.copytree(Path(__file__).parents[1] / "zoo" / "golden" / "tiny_bert_hf", folder)
+    for name in ("vocab.txt", "tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+    pieces = BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["很好 อร่อย good", "不好 แย่ bad"] * 9), model_writer=pieces,
+        vocab_size=30, hard_vocab_limit=False, minloglevel=2,
+    )  # fmt: skip
+    (folder / "sentencepiece.bpe.model").write_bytes(pieces.getvalue())
+    (folder / "added_tokens.json").write_text('{"[E1]": 79}')
+    (folder / "special_tokens_map.json").write_text('{"additional_special_tokens": ["[E1]"]}')
+    return folder
+
+
+def test_a_multilingual_preset_is_trained_and_served_with_its_own_tokenizer(tmp_path, capsys):
+    preset = multilingual_preset(tmp_path / "preset")
+    texts = ["很好\uff01", "อร่อย good", "[E1] 不好", "แย่ bad </s> [e1]"]
+    data = tmp_path / "reviews.csv"
+    data.write_text(
+        "text,label\n" + "".join(f"{text},{i % 2}\n" for i, text in enumerate(texts * 5))
+    )
+    options = ["--model.preset", preset, "--model.max_length", 24, "--model.special_tokens", "true"]
+    options += ["--train.epochs", 1, "--run.dir", tmp_path / "run"]
+    exported = tmp_path / "served"
+    assert run("train", "--data.train", data, *options, "--export.dir", exported) == 0
+    lines = tmp_path / "texts.txt"
+    lines.write_text("\n".join(texts))
+    rows = predictions(capsys, "--run.dir", tmp_path / "run", "--input", lines)
+    served = tf.saved_model.load(str(exported / "1")).signatures["serving_default"]
+    answers = served(text=tf.constant(texts))["probabilities"].numpy()
+    np.testing.assert_allclose([row["probabilities"] for row in rows], answers, rtol=1e-4)
+    assert inspect(exported, STOCK_SERVER, ["serve"]).loads
+    ids = Preprocessor.load(tmp_path / "run" / "assets").encode({"text": tf.constant(texts)})[
+        "text"
+    ]
+    assert 79 in ids[2].numpy() and 79 not in ids[3].numpy() and 2 in ids[3].numpy()
 
 
 def test_data_larger_than_the_memory_limit_is_streamed_and_stopped_runs_go_on(

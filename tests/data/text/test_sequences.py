@@ -145,6 +145,13 @@ def test_a_text_of_no_tokens_is_padding_alone(tokens):
         assert inputs["token_ids"].shape[1] >= 1 and not inputs["token_ids"][0].numpy().any()
 
 
+def test_word_pieces_of_a_long_word_are_known_whatever_its_script():
+    known = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "อ", "##อ"]
+    preprocessor = TokenPreprocessor(known, ["x"], tokens="wordpiece")
+    inputs = preprocessor({"text": tf.constant(["อ" * 60])})
+    assert inputs["token_ids"].numpy().tolist() == [[4, *[5] * 59]]
+
+
 @pytest.mark.parametrize("tokens", ["word", "character", "byte", "wordpiece"])
 def test_tokens_are_the_same_after_saving_loading_and_exporting(tmp_path, tokens):
     records = texts("Good times, bad times", "you know\nI've had my share")

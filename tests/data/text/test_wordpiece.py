@@ -167,6 +167,37 @@ def test_a_vocabulary_file_without_special_tokens_is_refused(tmp_path):
         read_vocabulary(tmp_path / "vocabulary.txt")
 
 
+@pytest.mark.parametrize("letter", ["x", "ж", "อ", "\U00010330"])
+def test_a_word_of_a_hundred_characters_is_cut_and_a_longer_one_is_unknown(letter):
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", letter, f"##{letter}", ",", "你"]
+    text = f"{letter * 100}, {letter * 101}你{letter * 99},{letter * 101}"
+    ours = BertPreprocessor(vocabulary, ["x"], max_length=512)
+    found = ours({"text": tf.constant([text])})["token_ids"][0].numpy().tolist()
+    assert found == [CLS, 4, *[5] * 99, 6, 1, 7, 4, *[5] * 98, 6, 1, SEP]
+
+
+def test_a_text_has_the_same_tokens_beside_one_with_a_long_word():
+    texts = ["hello, worldly 你好!", "a" * 101, "b" * 100]
+    ours = singles(max_length=512)
+    alone = [ours.encode({"text": tf.constant([text])})["text"].to_list()[0] for text in texts]
+    assert ours.encode({"text": tf.constant(texts)})["text"].to_list() == alone
+    assert alone[1] == [VOCABULARY.index("[UNK]")]
+
+
+def test_of_a_token_that_is_there_twice_the_last_one_counts(tmp_path):
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\na\nb\na\n\n\n[SEP]\n##c\n")
+    vocabulary = read_vocabulary(tmp_path / "vocab.txt")
+    inputs = BertPreprocessor(vocabulary, ["x"])({"text": tf.constant(["a b ac"])})
+    assert inputs["token_ids"].numpy().tolist() == [[2, 6, 5, 6, 10, 9]]
+
+
+def test_a_token_with_white_space_in_it_is_never_found():
+    inputs = BertPreprocessor([*VOCABULARY, "a b", "c\u00a0d"], ["x"])(
+        {"text": tf.constant(["a b c\u00a0d"])}
+    )
+    assert inputs["token_ids"].numpy().tolist() == [ids("[CLS] a b c d [SEP]")]
+
+
 @pytest.mark.parametrize("lowercase", [True, False])
 def test_bytes_that_are_not_utf8_do_no_harm(lowercase):
     inputs = singles(lowercase=lowercase)({"text": tf.constant([b"a \xff\xfe b", b"\x80", b"a"])})
