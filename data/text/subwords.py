@@ -183,12 +183,12 @@ class TranslationPreprocessor(Preprocessor):
         for name, limit in limits.items():
             if name not in columns:
                 continue
+            tokenizer = self._source if name == "text" else self._target
             # A text has no more pieces than bytes, beside a blank before it and END.
             texts = columns[name]
-            some = [row for row, text in enumerate(texts) if len(text.encode()) > limit - 2]
+            some = [row for row, text in enumerate(texts) if tokenizer.size(text) > limit - 2]
             for rows in np.array_split(some, max(len(some) // 4096, 1)):
                 if len(rows):
-                    tokenizer = self._source if name == "text" else self._target
                     ids = tokenizer.tokenize(tf.constant(texts[rows]))
                     long[rows] |= (ids.row_lengths() > limit).numpy()
         return long
@@ -249,6 +249,12 @@ class _Tokenizer(SentencePieceTokenizer):
     def __init__(self, model: bytes, rule: Rule | None, lowercase: bool) -> None:
         super().__init__(model if rule is None else _ruled(model, rule), add_eos=True)
         self._rule, self._lowercase = rule, lowercase
+
+    def size(self, text: str) -> int:
+        """How many bytes a text has at most, once it is what the rule makes of it."""
+        if self._rule != "identity" and not text.isascii():
+            text = unicodedata.normalize("NFC" if self._rule == "nfc" else "NFKC", text)
+        return len(text.encode())
 
     def tokenize(self, texts: tf.Tensor) -> tf.RaggedTensor:
         if self._lowercase:

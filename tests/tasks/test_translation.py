@@ -237,6 +237,7 @@ def test_the_phrase_book_is_translated_to_chinese(tmp_path):
     metrics = metrics_of(tmp_path / "run")
     assert metrics["test"]["signatures"]["bleu"].split("|")[3] == "tok:zh"
     assert metrics["train"]["examples"] > 5000 and metrics["test"]["perplexity"] < 1600
+    assert "，" in lines(tmp_path / "run" / "assets" / "vocabulary.txt")  # noqa: RUF001
 
 
 # Answers

@@ -232,6 +232,12 @@ def test_long_texts_are_cut_and_still_have_an_end():
     assert cut["target_ids"] == [[END], [END]]
 
 
+def test_texts_that_grow_as_they_are_normalized_are_counted_as_cut():
+    preprocessor = joint(max_source_length=20, source_normalization="nfkc")
+    columns = {"text": np.array(["\ufdfa", "Anna", "Anna " * 30], object)}
+    assert preprocessor.too_long(columns).tolist() == [True, False, True]
+
+
 def test_lengths_are_the_source_s_and_with_references_the_target_s_too():
     preprocessor = joint()
     sources = preprocessor.encode({"text": tf.constant(["", "Anna"])})
