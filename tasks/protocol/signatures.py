@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.framework.tensor_shape_pb2 import TensorShapeProto
-from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
+from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
 from tensorflow_serving.apis import (
     classification_pb2,
     inference_pb2,
@@ -115,7 +114,7 @@ def _predict_feeds(
             except ValueError:
                 raise invalid_argument(f"tensor parsing error: {alias}") from None
         _check_type(position, value, info.dtype)
-        _check_shape(alias, value, info.tensor_shape)
+        _check_shape(alias, value, info)
         feeds[info.name] = value
     used = inputs.keys() & required.keys()
     if len(used) != len(inputs):
@@ -151,8 +150,8 @@ def classify_call(
     Raises:
         ServingError: there is no such signature, it isn't one for Classify, or no examples.
     """
-    tensor, fetches = _classify_tensors(_example_signature(signatures, name), check_method)
-    return _example_call(name, tensor, fetches, examples)
+    signature = _example_signature(signatures, name)
+    return _example_call(name, signature, *_classify_tensors(signature, check_method), examples)
 
 
 def regress_call(
@@ -163,8 +162,8 @@ def regress_call(
     Raises:
         ServingError: there is no such signature, it isn't one for Regress, or no examples.
     """
-    tensor, fetches = _regress_tensors(_example_signature(signatures, name), check_method)
-    return _example_call(name, tensor, fetches, examples)
+    signature = _example_signature(signatures, name)
+    return _example_call(name, signature, *_regress_tensors(signature, check_method), examples)
 
 
 def _example_signature(signatures: Signatures, name: str) -> SignatureDef:
@@ -174,9 +173,14 @@ def _example_signature(signatures: Signatures, name: str) -> SignatureDef:
 
 
 def _example_call(
-    name: str, tensor: str, fetches: dict[str, str], examples: input_pb2.Input
+    name: str,
+    signature: SignatureDef,
+    tensor: str,
+    fetches: dict[str, str],
+    examples: input_pb2.Input,
 ) -> Call:
     serialized = _serialized(examples)
+    _check_shape("inputs", serialized, signature.inputs["inputs"])
     return Call(name or DEFAULT, {tensor: serialized}, fetches, len(serialized))
 
 
@@ -348,6 +352,8 @@ def multi_inference_calls(
             raise invalid_argument("Input tensor must be the same for all Signatures.")
         calls[name] = Call(name, {}, fetches)
     examples = _serialized(request.input)
+    for name in calls:
+        _check_shape("inputs", examples, signatures[name].inputs["inputs"])
     feeds = dict.fromkeys(tensors, examples)
     return [replace(call, feeds=feeds, rows=len(examples)) for call in calls.values()]
 
@@ -417,15 +423,15 @@ def _check_type(position: int, value: np.ndarray, expected: int) -> None:
         raise invalid_argument(f"Expects arg[{position}] to be {name} but {given} is provided")
 
 
-def _check_shape(alias: str, value: np.ndarray, expected: TensorShapeProto) -> None:
+def _check_shape(alias: str, value: np.ndarray, info: TensorInfo) -> None:
     """Refuses a shape that the signature has not, before the graph sees it.
 
     A kernel may believe the signature, and end the process if it is wrong. The first dimension is
     let be: where it is fixed, batching changes it all the same.
     """
-    if expected.unknown_rank:
+    if not info.HasField("tensor_shape") or info.tensor_shape.unknown_rank:
         return
-    sizes = [dim.size for dim in expected.dim]
+    sizes = [dim.size for dim in info.tensor_shape.dim]
     if len(sizes) != value.ndim or any(
         size not in (-1, given) for size, given in zip(sizes[1:], value.shape[1:], strict=True)
     ):

@@ -220,6 +220,8 @@ def _scheme(base_path: str) -> str:
 
 
 def _read(file: str, proto: _Proto) -> _Proto:
+    if _scheme(file):
+        raise UsageError(f"{file}: an address can't be read here; copy the file to this machine")
     try:
         return text_format.Parse(Path(file).read_text("utf-8"), proto)
     except OSError as error:

@@ -23,7 +23,7 @@ from tasks.engine.command.cli import main
 from tasks.engine.exporting.export_check import inspect
 from tasks.engine.exporting.stock_ops import STOCK_SERVER
 from tasks.text_classification import TextClassification
-from tests.serving.served import check_answers, check_card, check_signatures, serving
+from tests.serving.served import check_answers, check_card, check_guards, check_signatures, serving
 
 WORDS = {"good": "great fine lovely nice", "bad": "awful poor nasty broken", "odd": "weird strange"}
 SMALL = "--model.size tiny --model.dropout 0 --train.epochs 3 --train.learning_rate 2e-3".split()
@@ -263,6 +263,7 @@ def test_pairs_of_texts_are_classified_and_served(tmp_path):
     columns = "--data.text_column first --data.pair_column second --data.label_column same".split()
     options = [*columns, *SMALL, "--run.dir", tmp_path / "run", "--export.dir", tmp_path / "served"]
     assert run("train", "--data.train", data, *options) == 0
+    check_guards(tmp_path / "served" / "1")
     served = tf.saved_model.load(str(tmp_path / "served" / "1")).signatures["serving_default"]
     answer = served(text=tf.constant(["red thing"]), text_pair=tf.constant(["blue thing"]))
     assert answer["label"].numpy()[0].lower() in (b"true", b"false")
@@ -366,6 +367,7 @@ def test_a_command_says_nothing_on_standard_error(trained):
         ("text,label\na,x\nb,y\n", "--train.profile x", "two steps"),
         ("text,label\na,x\nb,y\n", "--train.profile 20,10", "two steps"),
         ("text,label\na,x\nb,y\n", "--train.seed -1", "from 0"),
+        ("text,label\na,x\nb,y\n", "--export.dir gs://b/m", "remote storage is not written to"),
         ("text,label\na,x\nb,y\n", "--data.shuffle_buffer 0", "at least 1"),
         ("text,label\na,x\nb,y\n", "--model.vocabulary v.txt", "give a size"),
         ("text,label\na,x\nb,y\n", "--data.test sample", "held out by itself"),

@@ -13,6 +13,7 @@ from tasks.engine.console import say
 from tasks.engine.errors import UsageError
 from tasks.engine.exporting.answers import readable, rows_of
 from tasks.engine.exporting.export import export
+from tasks.engine.exporting.foreign import is_remote
 from tasks.engine.exporting.model_card import model_card
 from tasks.engine.exporting.stock_ops import STOCK_SERVER
 from tasks.engine.exporting.warmup import input_specs
@@ -76,6 +77,11 @@ def _show_served(
 
 def require_writable(folder: Path) -> None:
     """Fails before the work is done rather than after it."""
+    if is_remote(folder):
+        raise UsageError(
+            f"--export.dir {folder}: remote storage is not written to; export into a folder, and "
+            "copy the version to the storage from there"
+        )
     existing = folder.absolute()
     while not existing.exists():
         existing = existing.parent

@@ -26,7 +26,7 @@ from tensorflow.python.eager import context
 from tensorflow.python.framework import op_def_registry
 from tensorflow.types.experimental import ConcreteFunction
 
-from tasks.engine.exporting.foreign import other_format
+from tasks.engine.exporting.foreign import is_remote, other_format
 from tasks.engine.exporting.stock_ops import STOCK_SERVER, linked_ops, stock_ops
 from tasks.engine.exporting.warmup_replay import WarmupError, first_line, read_logs, replay
 from tasks.engine.quiet import quiet_imports, quiet_tensorflow
@@ -216,6 +216,8 @@ def _read_saved_model(saved_model: Path) -> Any:
             return saved_model_pb2.SavedModel.FromString(binary.read_bytes())
         if text.exists():
             return text_format.Parse(text.read_bytes(), saved_model_pb2.SavedModel())
+        if is_remote(saved_model):
+            raise _BrokenError("remote storage is not read here; copy the model into a folder")
         if not saved_model.exists():
             raise _BrokenError("there is no such folder")
         if said := other_format(saved_model):

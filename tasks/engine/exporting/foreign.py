@@ -5,6 +5,7 @@
 Told by names alone: nothing is read but the names in a folder.
 """
 
+import re
 from pathlib import Path
 
 _UNREAD = "which the server does not read"
@@ -49,6 +50,11 @@ def other_format(path: Path) -> str | None:
     name = path.name.lower()
     said = next((said for ending, said in _FILES.items() if name.endswith(ending)), None)
     return said and said.replace("{name}", path.name)
+
+
+def is_remote(path: Path) -> bool:
+    """Whether it was an address, such as gs://bucket/model, of which Path leaves one slash out."""
+    return bool(re.match(r"[A-Za-z][\w.+-]+:/", str(path))) and not path.exists()
 
 
 def _folder(path: Path) -> str | None:

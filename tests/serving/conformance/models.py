@@ -116,6 +116,8 @@ def shapes() -> Signatures:
     pair = {"a": a, "b": b}
     with_default = signature(pair, {"sum": total})
     with_default.defaults["b"].CopyFrom(tf.make_tensor_proto([10], tf.int64))
+    shapeless = signature({"a": a}, {"twice": 2 * a})
+    shapeless.inputs["a"].ClearField("tensor_shape")
     return {
         DEFAULT: signature(pair, {"sum": total}),
         "two_outputs": signature(pair, {"sum": total, "twice": 2 * b}),
@@ -132,6 +134,7 @@ def shapes() -> Signatures:
         "wide": signature({"wide": wide}, {"sum": tf.reduce_sum(wide, axis=1)}),
         "no_inputs": signature({}, {"one": tf.constant([1.0])}),
         "with_default": with_default,
+        "shapeless": shapeless,
     }
 
 
@@ -139,6 +142,7 @@ def examples() -> Signatures:
     """Signatures for Classify and Regress, good and bad; all read the tensor `inputs`."""
     inputs = v1.placeholder(tf.string, [None], name="inputs")
     other = v1.placeholder(tf.string, [None], name="other")
+    pairs = v1.placeholder(tf.string, [None, 2], name="pairs")
     parsed = tf.io.parse_example(
         inputs,
         {
@@ -187,6 +191,7 @@ def examples() -> Signatures:
         "regress_two_outputs": signature({"inputs": inputs}, {"outputs": x, "y": x}, REGRESS),
         "two_inputs": signature({"inputs": inputs, "other": other}, {"scores": scores}),
         "other_input": signature({"x": other}, {"scores": tf.zeros([1, 2])}),
+        "pairs": signature({"inputs": pairs}, {"scores": tf.strings.to_number(pairs)}),
         "other_tensor": signature({"inputs": other}, {"outputs": tf.zeros([1])}, REGRESS),
     }
 

@@ -228,6 +228,14 @@ NO_SIGNATURE = "No signature was found with the name: nope"
 WRONG = [
     Signature("no such signature", "Classify", "nope", NO_SIGNATURE),
     Signature("none to regress", "Regress", "nope", NO_SIGNATURE),
+    Signature(
+        "an input of another rank than examples have",
+        "Classify",
+        "pairs",
+        re.compile(
+            r"^Shape of input inputs \[\d+\] is not compatible with expected shape \[\?,2\]$"
+        ),
+    ),
     Signature("two inputs", "Classify", "two_inputs", "Expected one input Tensor."),
     Signature("two inputs to regress", "Regress", "two_inputs", "Expected one input Tensor."),
     Signature(

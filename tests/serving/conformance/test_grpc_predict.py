@@ -167,6 +167,12 @@ GOOD = [
     Case("an empty output", spec("shapes", signature="empty"), A, outputs={"none": []}),
     Case("no inputs", spec("shapes", signature="no_inputs"), {}, outputs={"one": [1]}),
     Case(
+        "a signature that says nothing of its shape",
+        spec("shapes", signature="shapeless"),
+        {"a": tensor([[1.0]])},
+        outputs={"twice": [[2]]},
+    ),
+    Case(
         "more rows than declared",  # as batches may have, too
         spec("shapes", signature="wide"),
         {"wide": tensor([[1.0, 2.0, 3.0]] * 2)},

@@ -223,6 +223,8 @@ def test_places_without_a_saved_model_are_told(capsys, version, tmp_path):
         reason(capsys, version / "saved_model.pb") == f"a file; give the folder it is in, {version}"
     )
     assert "neither a saved_model.pb in it nor" in reason(capsys, tmp_path)
+    code, _, err = run(capsys, "gs://bucket/model")
+    assert (code, "remote storage is not read here" in err) == (2, True)
 
 
 @pytest.mark.parametrize(
