@@ -32,6 +32,11 @@ from rich.table import Table
 
 from tasks.engine.files import atomic_write
 
+DATA = Path("benchmarks/datasets")
+"""Where `benchmarks.data` makes data sets, and benchmarks look for them."""
+
+PEERS = Path("benchmarks/peers")
+
 Figures = dict[str, list[float]]
 """What was measured, by name: one value a round."""
 
@@ -375,7 +380,7 @@ def add_options(parser: argparse.ArgumentParser, results: Path) -> None:
     group.add_argument(
         "--peers",
         type=Path,
-        default=Path("../shared/peers"),
+        default=PEERS,
         help="folder of the peers' scripts (%(default)s)",
     )
     group.add_argument(
@@ -410,8 +415,8 @@ def chosen(contenders: Sequence[Contender], arguments: argparse.Namespace) -> li
         interpreter, script = map(Path, contender.command[:2])
         if not interpreter.exists():
             raise BenchmarkError(
-                f"{contender.name}: no interpreter {interpreter}; name one with --peers-python "
-                "(benchmarks/README.md says how to make it)"
+                f"{contender.name}: no interpreter {interpreter}; name one with --peers-python, "
+                "make it as benchmarks/README.md says, or measure ours alone: --only ours"
             )
         if script.suffix == ".py" and not script.exists():
             raise BenchmarkError(f"{contender.name}: no {script}; name its folder with --peers")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.compare import (
+    DATA,
     BenchmarkError,
     Comparison,
     Contender,
@@ -30,6 +31,7 @@ from benchmarks.compare import (
     verdict,
     write_results,
 )
+from benchmarks.data import needed
 
 RESULTS = Path("benchmarks/results/forecasting.json")
 OURS = [sys.executable, "-m", "benchmarks.ours.forecasting"]
@@ -127,10 +129,11 @@ def etth1(arguments: argparse.Namespace) -> None:
 
 def _trained(horizon: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """The metrics of a run at this horizon."""
+    data = needed(arguments.data, "etth1")
     with tempfile.TemporaryDirectory() as folder:
         command = [
             *(sys.executable, "-m", "tasks.forecasting", "train"),
-            *("--data.train", arguments.data / "etth1/ETTh1.csv", "--data.time_column", "date"),
+            *("--data.train", data / "ETTh1.csv", "--data.time_column", "date"),
             *("--data.split", "ett_hour", "--model.window", 336, "--model.horizon", horizon),
             *("--run.dir", f"{folder}/run", "--train.seed", arguments.seed),
         ]
@@ -153,8 +156,8 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument(
             "--data",
             type=Path,
-            default=Path("../shared/data"),
-            help="folder of etth1/ETTh1.csv (%(default)s)",
+            default=DATA,
+            help="folder of etth1/, as benchmarks.data makes it (%(default)s)",
         )
         verb.add_argument("--seed", type=int, default=0, help="of etth1's training (%(default)s)")
         add_options(verb, RESULTS)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.compare import (
+    DATA,
     Bars,
     Comparison,
     Contender,
@@ -29,6 +30,7 @@ from benchmarks.compare import (
     train,
     write_results,
 )
+from benchmarks.data import needed
 
 RESULTS = Path("benchmarks/results/image_classification.json")
 OURS = [sys.executable, "-m", "benchmarks.ours.image_classification"]
@@ -93,7 +95,7 @@ def cifar10(arguments: argparse.Namespace) -> None:
 
 
 def _accuracy(name: str, arguments: argparse.Namespace) -> None:
-    data = arguments.data / name
+    data = needed(arguments.data, name)
     files = ["--data.train", data / "train.parquet", "--data.test", data / "test.parquet"]
     metrics, seconds = train("image_classification", [*files, "--model.preset", PRESETS[name]])
     rows, results = judge(metrics, seconds, BARS[name], "pictures/s")
@@ -121,9 +123,8 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument(
             "--data",
             type=Path,
-            default=Path("../shared/data"),
-            help="folder of mnist/ and cifar10/, with train.parquet and test.parquet each: columns "
-            "image and label (%(default)s)",
+            default=DATA,
+            help="folder of mnist/ and cifar10/, as benchmarks.data makes them (%(default)s)",
         )
         add_options(verb, RESULTS)
     return parser

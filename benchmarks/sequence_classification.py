@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median_low
 
 from benchmarks.compare import (
+    DATA,
     Bars,
     judge,
     show_table,
@@ -17,6 +18,7 @@ from benchmarks.compare import (
     train,
     write_results,
 )
+from benchmarks.data import needed
 
 RESULTS = Path("benchmarks/results/sequence_classification.json")
 SST2 = Bars(accuracy=0.79, seconds=300, hoped=0.82, sooner=300)  # on two cores
@@ -29,7 +31,7 @@ def main() -> None:
 
 def sst2(arguments: argparse.Namespace) -> None:
     """Test accuracy and training time on SST-2: whole sentences, no pretrained vectors."""
-    data = arguments.data / "sst2"
+    data = needed(arguments.data, "sst2")
     options = [
         *("--data.train", data / "train.tsv", "--data.validation", data / "dev.tsv"),
         *("--data.test", data / "test.tsv", "--data.header", "false"),
@@ -62,9 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "--data",
         type=Path,
-        default=Path("../shared/data"),
-        help="folder of sst2/, with train.tsv, dev.tsv and test.tsv: a sentence and its label a "
-        "line (%(default)s)",
+        default=DATA,
+        help="folder of sst2/, as benchmarks.data makes it (%(default)s)",
     )
     verb.add_argument(
         "--rounds", type=int, default=3, help="trainings, each of another seed (%(default)s)"

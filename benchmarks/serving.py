@@ -33,6 +33,7 @@ from typing import Any
 import psutil
 
 from benchmarks.compare import (
+    DATA,
     BenchmarkError,
     run,
     show_table,
@@ -331,6 +332,18 @@ def _free_port() -> int:
 
 
 def _texts(arguments: argparse.Namespace) -> list[str | Path]:
+    """What the model and the texts are, which must be there."""
+    if not arguments.texts.exists():
+        raise BenchmarkError(
+            f"no {arguments.texts}; 'python -m benchmarks.data banking77' says how to make it, or "
+            "name a CSV file with --texts"
+        )
+    if not (arguments.model / "saved_model.pb").exists():
+        raise BenchmarkError(
+            f"no export in {arguments.model}; make it with 'python -m tasks.text_classification "
+            f"train --data.train {DATA}/banking77/train.csv --data.label_column category "
+            "--export.dir saved_models/banking77', or name a version's folder with --model"
+        )
     return ["--model", arguments.model, "--texts", arguments.texts, "--column", arguments.column]
 
 
@@ -355,7 +368,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--texts",
                 type=Path,
-                default=Path("../shared/data/banking77/test.csv"),
+                default=DATA / "banking77/test.csv",
                 help="a CSV file with texts to send (%(default)s)",
             )
             command.add_argument("--column", default="text", help="of the texts (%(default)s)")

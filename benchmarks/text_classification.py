@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.compare import (
+    DATA,
     BenchmarkError,
     Comparison,
     Contender,
@@ -30,6 +31,7 @@ from benchmarks.compare import (
     verdict,
     write_results,
 )
+from benchmarks.data import needed
 from tasks.engine.quiet import quiet_imports
 from zoo.errors import PresetError
 from zoo.presets import resolve
@@ -46,9 +48,7 @@ def main() -> None:
     arguments = _parser().parse_args()
     try:
         arguments.weights = resolve(arguments.weights)
-        for name in ("train", "test"):
-            if not (arguments.data / f"{name}.csv").exists():
-                raise BenchmarkError(f"no {arguments.data / name}.csv; name its folder with --data")
+        arguments.data = needed(arguments.data, "banking77")
         arguments.compare(arguments)
     except (BenchmarkError, PresetError) as error:
         sys.exit(f"error: {error}")
@@ -61,9 +61,9 @@ def training(arguments: argparse.Namespace) -> None:
     peers, python = arguments.peers, arguments.peers_python
     inputs = ["--weights", arguments.weights, "--train", arguments.data / "train.csv"]
     inputs += ["--examples", str(arguments.examples)]
-    tuned = [python, Path("benchmarks/peers/huggingface_tuned.py"), *inputs]
     best = _precision()
     native_bfloat16 = best == "mixed_bfloat16"
+    bfloat16 = native_bfloat16 or arguments.emulated_bfloat16
 
     def ours(precision: str) -> Contender:
         command = [*OURS, "training", *inputs, "--precision", precision]
@@ -80,10 +80,15 @@ def training(arguments: argparse.Namespace) -> None:
             [python, peers / "bert_huggingface.py", *inputs],
             _speed("Hugging Face"),
             # float32 comes first; emulated, the bfloat16 settings after it are many times slower.
-            first=None if native_bfloat16 or arguments.emulated_bfloat16 else 1,
+            first=None if bfloat16 else 1,
         ),
-        Contender(
-            "Hugging Face tuned float32", [*tuned, "--dtype", "float32"], _speed("Hugging Face")
+        *(
+            Contender(
+                f"Hugging Face tuned {dtype}",
+                [python, peers / "huggingface_tuned.py", *inputs, "--dtype", dtype],
+                _speed("Hugging Face"),
+            )
+            for dtype in ("float32", "bfloat16")[: 1 + bfloat16]
         ),
     ]
     subject = f"ours {best}"
@@ -186,8 +191,9 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument(
             "--data",
             type=Path,
-            default=Path("../shared/data/banking77"),
-            help="folder of train.csv and test.csv, columns text and category (%(default)s)",
+            default=DATA,
+            help="folder of banking77/, as benchmarks.data makes it, or of its train.csv and "
+            "test.csv, columns text and category (%(default)s)",
         )
         if compare is training:
             verb.add_argument(
@@ -211,8 +217,6 @@ def _parser() -> argparse.ArgumentParser:
 def _speed(name: str) -> Any:
     def read(printed: dict[str, Any]) -> tuple[str, float]:
         precision = printed.get("precision") or printed["policy"]
-        # The peer's script calls its bfloat16 setting just "tuned".
-        precision = "tuned bfloat16" if precision == "tuned" else precision
         return f"{name} {precision}", printed["examples_per_second"]
 
     return read

@@ -20,6 +20,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.compare import (
+    DATA,
     BenchmarkError,
     Comparison,
     Contender,
@@ -34,6 +35,7 @@ from benchmarks.compare import (
     verdict,
     write_results,
 )
+from benchmarks.data import needed
 
 RESULTS = Path("benchmarks/results/translation.json")
 OURS = [sys.executable, "-m", "benchmarks.ours.translation"]
@@ -115,7 +117,7 @@ def training(arguments: argparse.Namespace) -> None:
         [python, peers / "nmt_torch.py"],
         lambda printed: (f"PyTorch {printed['precision']}", printed[SPEED]),
     )
-    sentences = ("--sentences", arguments.data / "multi30k")
+    sentences = ("--sentences", needed(arguments.data, "multi30k"))
     contenders = [
         ours("mixed_bfloat16", "full batches"),
         kerashub("mixed_bfloat16"),
@@ -141,7 +143,7 @@ def training(arguments: argparse.Namespace) -> None:
 
 def decoding(arguments: argparse.Namespace) -> None:
     """Seconds in which an export translates 1,000 sentences, and milliseconds for one."""
-    model, data = _version(arguments.model), arguments.data / "multi30k"
+    model, data = _version(arguments.model), needed(arguments.data, "multi30k")
     ours = [*OURS, "decoding", "--model", str(model), "--data", str(data)]
     peer = [arguments.peers_python, arguments.peers / "nmt_decode_ctranslate2.py"]
     contenders = [
@@ -196,13 +198,14 @@ def steps(arguments: argparse.Namespace) -> None:
 
 def _trained(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """The metrics of a run in this folder, which is begun or gone on with."""
+    data = needed(arguments.data, "multi30k")
     parts = {"train": "train", "validation": "val", "test": "test_2016_flickr"}
     files = [
         argument
         for option, name in parts.items()
         for argument in (
             f"--data.{option}",
-            *(arguments.data / f"multi30k/{name}.{language}" for language in ("en", "de")),
+            *(data / f"{name}.{language}" for language in ("en", "de")),
         )
     ]
     command = [
@@ -267,9 +270,8 @@ def _parser() -> argparse.ArgumentParser:
             verb.add_argument(
                 "--data",
                 type=Path,
-                default=Path("../shared/data"),
-                help="folder of multi30k/, with train, val and test_2016_flickr, each .en and .de "
-                "(%(default)s)",
+                default=DATA,
+                help="folder of multi30k/, as benchmarks.data makes it (%(default)s)",
             )
         if compare in (training, decoding):
             add_options(verb, RESULTS)

@@ -1,7 +1,7 @@
 """One measurement of the project's translation, printed as JSON, one object a line.
 
     python -m benchmarks.ours.translation training
-    python -m benchmarks.ours.translation training --sentences ../shared/data/multi30k
+    python -m benchmarks.ours.translation training --sentences benchmarks/datasets/multi30k
     python -m benchmarks.ours.translation tokens --run RUN
     python -m benchmarks.ours.translation decoding --model SAVED_MODEL --data DIR
     python -m benchmarks.ours.translation steps
