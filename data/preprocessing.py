@@ -104,6 +104,11 @@ class Preprocessor(tf.Module):
         model that is its own word list is bytes, and named NAME_model."""
         raise NotImplementedError
 
+    def with_labels(self, labels: Sequence[str]) -> Self:
+        """The same for other classes."""
+        arguments, word_lists = self.state()
+        return type(self)(**{**arguments, **word_lists, "labels": labels})
+
     def __call__(self, record: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return self.collate(self.encode(record))
 

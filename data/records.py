@@ -28,6 +28,10 @@ class DataSet(Protocol):
         """What to call the records in messages and reports."""
 
     @property
+    def checksum(self) -> str:
+        """That of all records that were read, of which these may be a part."""
+
+    @property
     def facts(self) -> dict[str, Any]:
         """What else is worth saying of all the data, by name."""
 
@@ -80,6 +84,9 @@ class Records(_Encoded):
 
     facts: dict[str, Any] = field(default_factory=dict)
     """What else is worth saying of all the data, by name."""
+
+    checksum: str = ""
+    """That of all records that were read, of which these may be a part; of data sets only."""
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ()))
@@ -157,6 +164,7 @@ class StreamedRecords(_Encoded):
         skipped: int = 0,
         source: str = "",
         facts: dict[str, Any] | None = None,
+        checksum: str = "",
     ):
         """Takes a reader of all good rows, and what a first pass over them found.
 
@@ -167,6 +175,7 @@ class StreamedRecords(_Encoded):
             skipped: bad rows left out.
             source: what to call the records in messages.
             facts: what else is worth saying of all the data, by name.
+            checksum: that of all good rows.
         """
         self._read = read
         self._codes = codes
@@ -174,6 +183,7 @@ class StreamedRecords(_Encoded):
         self.skipped = skipped
         self.source = source
         self.facts = facts or {}
+        self.checksum = checksum
 
     def __len__(self) -> int:
         return int(np.count_nonzero(self._keep))
@@ -221,7 +231,8 @@ class StreamedRecords(_Encoded):
 
     def _replaced(self, **changes: Any) -> "StreamedRecords":
         same = {"keep": self._keep, "skipped": self.skipped, "source": self.source}
-        return StreamedRecords(self._read, self._codes, **{**same, "facts": self.facts, **changes})
+        same |= {"facts": self.facts, "checksum": self.checksum}
+        return StreamedRecords(self._read, self._codes, **{**same, **changes})
 
 
 def bounded(weights: Sequence[int], size: int) -> Iterator[slice]:

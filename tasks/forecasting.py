@@ -60,6 +60,18 @@ class Forecasting(Task[TimeSeries, ForecasterConfig]):
             config.quantiles,
         )
 
+    def inherited(self, preprocessor, records):
+        from data.errors import DataError
+
+        had = (preprocessor.columns, preprocessor.frequency)
+        if had != (records.series.columns, records.series.frequency):
+            raise DataError(
+                f"{records.source}: --train.start_from is of a run with other columns or time "
+                f"steps ({', '.join(preprocessor.columns.numbers + preprocessor.columns.static)}, "
+                f"{preprocessor.frequency.alias}); name the same with --data.*"
+            )
+        return preprocessor
+
     def model(self, config: ForecasterConfig, preprocessor):
         from zoo.forecasting import forecaster
 

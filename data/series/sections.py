@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data.cells import clip
+from data.checksum import checksum_of
 from data.errors import DataError
 from data.options import TimeSeries
 from data.series.frequency import DAY, HOUR, MINUTE, Frequency
@@ -114,6 +115,14 @@ class SeriesSet:
         """`values` (..., some columns), those from start to end, in the units of the tables."""
         level = np.array(self.level[start:end])
         return (values.astype(np.float64) + level).astype(np.float32) if level.any() else values
+
+    @cached_property
+    def checksum(self) -> str:
+        """That of all the series."""
+        names = np.array(self.names, object)
+        static = {f"static {name}": self.static[:, n] for n, name in enumerate(self.columns.static)}
+        rows = {"values": self.values, "measured": self.measured, "times": self.times}
+        return checksum_of({"names": names, "bounds": self.bounds, **rows, **static})
 
     @cached_property
     def truth(self) -> np.ndarray:

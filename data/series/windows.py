@@ -158,6 +158,11 @@ class Windows:
         return self.series.source
 
     @property
+    def checksum(self) -> str:
+        """That of all the series."""
+        return self.series.checksum
+
+    @property
     def facts(self) -> dict[str, Any]:
         """What else is worth saying of all the data."""
         series = self.series
@@ -346,7 +351,7 @@ class WindowSource:
                 records["series"] = np.array([series.names[i] for i in part.owners], object)
             if len(part) and not preprocessor.calendar:  # else it is the model that says
                 records["time"] = part.forecast_times()
-            yield Requests(records, series.skipped, series.source, facts, asked)
+            yield Requests(records, series.skipped, series.source, facts, asked=asked)
             facts = {}
 
     def _series(

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data.checksum import Checksum, checksum_of
 from data.records import CHUNK, Asked, Numbering, Records, Requests, StreamedRecords, bounded
 from data.tables.fields import Field
 from data.tables.folders import FILE, PicturesTable
@@ -111,24 +112,27 @@ def load(tables: Sequence[Table], fields: dict[str, Field], source: str, bad: Ba
         key: np.concatenate([field.array([]), *(part[key] for part in parts)])
         for key, field in fields.items()
     }
-    return Records(columns, bad.count, source, _facts(tables))
+    return Records(columns, bad.count, source, _facts(tables), checksum_of(columns))
 
 
 def stream(
     tables: Sequence[Table], fields: dict[str, Field], source: str, bad: BadRows
 ) -> StreamedRecords:
     """All good rows, left in their files; this first pass keeps only their labels' numbers."""
+    checksum = Checksum()
     numberings = {key: Numbering() for key, field in fields.items() if field.kind == "label"}
     codes: dict[str, list[np.ndarray]] = {key: [np.zeros(0, np.int32)] for key in numberings}
     count = 0
     for part in scan(tables, fields, CHUNK, bad):
         count += len(part.records)
+        checksum.add(part.records.columns)
         for key, numbering in numberings.items():
             codes[key].append(numbering.encode(part.records.columns[key]))
     labels = {key: (np.concatenate(codes[key]), numberings[key].names) for key in numberings}
     read = partial(_good, tables, fields, bad.rows)
     keep = np.ones(count, bool)
-    return StreamedRecords(read, labels, keep, bad.count, source, _facts(tables))
+    facts = _facts(tables)
+    return StreamedRecords(read, labels, keep, bad.count, source, facts, checksum.text())
 
 
 def _facts(tables: Sequence[Table]) -> dict[str, int]:

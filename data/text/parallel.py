@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from data.checksum import together
 from data.errors import DataError
 from data.options import ParallelTexts, Tables
 from data.records import Records, Requests
@@ -419,7 +420,12 @@ def _joined(first: Records, second: Records) -> Records:
     columns = {
         key: np.concatenate([column, second.columns[key]]) for key, column in first.columns.items()
     }
-    return replace(first, columns=columns, skipped=first.skipped + second.skipped)
+    return replace(
+        first,
+        columns=columns,
+        skipped=first.skipped + second.skipped,
+        checksum=together(first.checksum, second.checksum),
+    )
 
 
 # What makes a pair unfit to train on: booleans (pairs,).

@@ -12,7 +12,14 @@ class Train:
     """Training: `model.fit`, by default with AdamW (Loshchilov & Hutter 2019)."""
 
     epochs: int = 5
-    """Passes over the training data."""
+    """Passes over the training data. A finished run goes on with more of them where that is the
+    same as having asked for them at first: with `schedule` constant and `warmup` 0, and without
+    `average` and `lookahead`; else begin a new one, with `start_from`."""
+
+    start_from: str | None = None
+    """The folder of a run of the same task: training starts from the weights of its best model,
+    with its `--model.*` options, its vocabulary and its scales; the head is new where the classes
+    are others."""
 
     batch_size: int = 32
     """Examples a step, over all replicas together."""
@@ -73,7 +80,8 @@ class Train:
     """Scale gradients down to this global norm; null for no clipping."""
 
     accumulate: int = 1
-    """Steps whose gradients are averaged into one update, for batches that memory can't hold."""
+    """Steps whose gradients are averaged into one update, for batches that memory can't hold; the
+    steps that are left at the end of an epoch are one, too."""
 
     label_smoothing: float = 0.0
     """Share of the target probability spread over all classes, 0 to 1."""
@@ -82,8 +90,8 @@ class Train:
     """`balanced` weighs every class by the inverse of its share of the training data."""
 
     ema: float | None = None
-    """Validate, keep and export an exponential moving average of the weights with this momentum,
-    such as 0.999."""
+    """Validate, keep and export an exponential moving average of the weights with this momentum an
+    update, such as 0.999."""
 
     average: Literal["none", "last", "best"] = "none"
     """Take the mean of the weights of the last, or best, `average_epochs`, if it is better on the

@@ -2,6 +2,7 @@
 
 import atexit
 import json
+import shlex
 import shutil
 import tempfile
 import time
@@ -13,6 +14,9 @@ from typing import Any
 from tasks.engine.config_file import read_yaml, write_yaml
 from tasks.engine.errors import UsageError, one_line
 from tasks.engine.files import atomic_write, is_remains
+from tasks.engine.lock import LOCK
+
+Data = Mapping[str, Mapping[str, Any]]  # by part: source, records, checksum
 
 # Options that may differ between two commands that mean the same run.
 _INCIDENTAL = (
@@ -59,6 +63,7 @@ class Run:
     cache = property(lambda self: self.folder / "cache")
     history_file = property(lambda self: self.checkpoints / "history.json")
     epochs = property(lambda self: self.checkpoints / "epochs")
+    data_file = property(lambda self: self.folder / "data.json")
     averaged_file = property(lambda self: self.checkpoints / "averaged.json")
 
     def epoch_weights(self, epoch: int) -> Path:
@@ -87,7 +92,7 @@ class Run:
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         for path in self.folder.rglob("*"):
             within = path.relative_to(self.folder)
-            if path.is_file() and not {"logs", "cache"} & set(within.parts):
+            if path.is_file() and not {"logs", "cache", LOCK} & set(within.parts):
                 (folder / within).parent.mkdir(parents=True, exist_ok=True)
                 # Files are only ever replaced, so that a link is as good as a copy.
                 (folder / within).symlink_to(path.absolute())
@@ -110,23 +115,34 @@ class Run:
         now = flat(options)
         self.require_task(now["task"])
         differing = [
-            f"{key} is {now.get(key)}, was {earlier.get(key)}"
+            key
             for key in sorted(earlier.keys() | now.keys())
-            if not key.startswith(_INCIDENTAL) and earlier.get(key) != now.get(key)
+            if not key.startswith(_INCIDENTAL)
+            and _listed(earlier.get(key)) != _listed(now.get(key))
         ]
-        if differing:
+        longer = differing == ["train.epochs"] and now["train.epochs"] > earlier["train.epochs"]
+        if differing and not (longer and _can_be_longer(now)):
+            said = "; ".join(f"{k} is {now.get(k)}, was {earlier.get(k)}" for k in differing)
+            folder = shlex.quote(str(self.folder))
             raise UsageError(
-                f"{self.folder}: a run with other options: {'; '.join(differing)}; "
-                "repeat them as they were to resume, or name another --run.dir"
+                f"{self.folder}: a run with other options: {said}; "
+                + (
+                    "more epochs go on from where it ended only with --train.schedule constant and "
+                    "--train.warmup 0, as else its learning rates would have been others; train in "
+                    f"a new --run.dir from its weights: --train.start_from {folder}"
+                    if longer
+                    else "repeat them as they were to resume, or name another --run.dir"
+                )
             )
         return True
 
     def _is_free(self) -> bool:
-        """Whether nothing is in the folder, but perhaps the config of a run that was killed while
-        it wrote that."""
+        """Whether nothing is in the folder, but perhaps what a run left that was killed before it
+        had a config, or while it wrote that."""
         mine = f".{self.config_file.name}."
         return all(
-            is_remains(path) and path.name.startswith(mine) for path in self.folder.iterdir()
+            path.name == LOCK or (is_remains(path) and path.name.startswith(mine))
+            for path in self.folder.iterdir()
         )
 
     def begin(self, options: dict[str, Any]) -> None:
@@ -152,6 +168,42 @@ class Run:
         if not all(isinstance(part, dict) for name, part in options.items() if name != "task"):
             raise UsageError(f"{self.config_file}: not a run's config")
         return options
+
+    def require_data(self, data: Data) -> None:
+        """Raises UsageError if the run was begun with other data, and says which changed; runs of
+        before this was kept go on.
+
+        Args:
+            data: what was read now, as `write_data` takes it.
+        """
+        earlier = _read_json(self.data_file, {})
+        changed = [
+            name
+            for name, now in data.items()
+            if name in earlier and now["checksum"] != earlier[name]["checksum"]
+        ]
+        if not changed:
+            return
+        # Of what is held out of a part that changed, that says all.
+        of = {data[name]["checksum"]: name for name in reversed(changed)}
+        said = "; ".join(_change(name, data[name], earlier[name]) for name in of.values())
+        folder = shlex.quote(str(self.folder))
+        mend = (
+            f"judge it on this with evaluate --run.dir {folder} --data.test FILE"
+            if changed == ["test"]
+            else "train in a new --run.dir, from the weights of this one with "
+            f"--train.start_from {folder}"
+        )
+        raise UsageError(
+            f"{self.folder}: its data changed since it began: {said}; bring back what was, or "
+            + mend
+        )
+
+    def write_data(self, data: Data) -> None:
+        """Keeps what the run was begun with: of each part of the data its source, number of
+        records and checksum."""
+        with atomic_write(self.data_file) as file:
+            json.dump(data, file, indent=1, ensure_ascii=False)
 
     def metrics(self) -> dict[str, Any]:
         """What metrics.json holds; empty before there is one."""
@@ -179,6 +231,22 @@ class Run:
             json.dump(found, file, indent=1)
 
 
+def _listed(value: Any) -> Any:
+    """What an option that takes one or several says, however it was written."""
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+def _can_be_longer(options: Mapping[str, Any]) -> bool:
+    """Whether a training with these options, by dotted names, begins as a longer one does."""
+    return (
+        options.get("train.schedule") == "constant"
+        and options.get("train.warmup") == 0
+        and options.get("train.average") in (None, "none")
+        and not options.get("train.lookahead")
+        and not options.get("data.backtest_folds")
+    )
+
+
 def flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested dicts as one, with dotted keys."""
     result: dict[str, Any] = {}
@@ -188,6 +256,16 @@ def flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             result[prefix + key] = value
     return result
+
+
+def _change(name: str, now: Mapping[str, Any], then: Mapping[str, Any]) -> str:
+    """What became of a part of the data, in words."""
+    what, count = f"the {name} data, {now['source']}", f"{now['records']:,} records"
+    if now["source"] != then["source"]:
+        return f"{what} of {count}, was {then['source']} of {then['records']:,}"
+    if now["records"] != then["records"]:
+        return f"{what}, has {count}, had {then['records']:,}"
+    return f"{what}, has {count} as before, but others"
 
 
 def _read_json(path: Path, default: Any) -> Any:

@@ -144,6 +144,17 @@ class Task(Generic[Data, Model]):
         """2. How records become tensors; fitted on the training records, then frozen."""
         raise NotImplementedError
 
+    def inherited(self, preprocessor: "Preprocessor", records: Any) -> "Preprocessor":
+        """What becomes of another run's preprocessor for training records of its own, as training
+        starts from that run's weights: it knows their classes."""
+        labels = getattr(preprocessor, "labels", None)
+        if labels is None:
+            return preprocessor
+        from data.records import label_counts
+
+        found = list(label_counts(records))
+        return preprocessor if set(found) == set(labels) else preprocessor.with_labels(found)
+
     def augmentation(self, data: Data, preprocessor: "Preprocessor") -> "Augmentation | None":
         """How training batches are changed at random, if they are."""
         return None

@@ -22,8 +22,10 @@ from data.preprocessing import Preprocessor
 from tasks.engine.command.cli import main
 from tasks.engine.exporting.export_check import inspect
 from tasks.engine.exporting.stock_ops import STOCK_SERVER
+from tasks.engine.lock import LOCK, locked
 from tasks.text_classification import TextClassification
 from tests.serving.served import check_answers, check_card, check_guards, check_signatures, serving
+from zoo.saving import load_model
 
 WORDS = {"good": "great fine lovely nice", "bad": "awful poor nasty broken", "odd": "weird strange"}
 SMALL = "--model.size tiny --model.dropout 0 --train.epochs 3 --train.learning_rate 2e-3".split()
@@ -200,6 +202,45 @@ def test_a_finished_run_given_again_does_not_train_again(trained, capsys):
     before = last.stat().st_mtime_ns
     assert run("train", *trained.options) == 0
     assert last.stat().st_mtime_ns == before
+
+
+def test_data_that_changed_since_are_refused_and_it_is_said_which(trained, capsys):
+    before = trained.test.read_text()
+    trained.test.write_text(before.replace("odd", "bad"))
+    assert run("train", *trained.options) == 2
+    said = capsys.readouterr().err
+    trained.test.write_text(before)
+    assert "its data changed since it began: the test data, " in said
+    assert "has 30 records as before, but others; " in said and "evaluate --run.dir" in said
+
+
+def test_a_run_that_another_process_trains_is_left_to_it(trained, capsys):
+    with locked(trained.folder):
+        assert run("train", *trained.options) == 2
+    assert f"already training (process {os.getpid()} on " in capsys.readouterr().err
+    assert not (trained.folder / LOCK).exists()
+
+
+def test_a_run_starts_from_anothers_weights_with_a_new_head_for_other_classes(
+    trained, tmp_path, capsys
+):
+    data = write_reviews(tmp_path / "data.csv", 30)
+    data.write_text(data.read_text().replace(",odd", ",strange"))
+    options = ["--data.train", data, "--train.start_from", trained.folder, "--train.epochs", 1]
+    options += ["--train.learning_rate", 1e-9, "--run.dir", tmp_path / "run"]
+    assert run("train", *options) == 0
+    assert "with a new head, as the 3 classes are others" in capsys.readouterr().out
+    assert (tmp_path / "run/assets/labels.txt").read_text() == "bad\ngood\nstrange\n"
+    vocabulary = "assets/vocabulary.txt"
+    assert (tmp_path / "run" / vocabulary).read_text() == (trained.folder / vocabulary).read_text()
+    mine, theirs = (
+        load_model(f / "checkpoints/best.keras") for f in (tmp_path / "run", trained.folder)
+    )
+    for one, other in zip(mine.weights, theirs.weights, strict=True):
+        alike = np.allclose(one, other, atol=1e-6)
+        assert alike != ("classifier" in one.path), one.path
+    assert run("train", *options[:-1], tmp_path / "other", "--model.size", "mini") == 2
+    assert "its model is another one (" in capsys.readouterr().err
 
 
 def test_the_same_folder_with_other_options_is_refused_and_says_what_differs(trained, capsys):

@@ -95,6 +95,9 @@ def _run(task: Task, arguments: list[str]) -> None:
     if verb == "train":
         questions = ("-h", "--help", "--print_config")
         plain = [argument for argument in arguments if not argument.startswith(questions)]
+        if start_from := parser.parse_args(plain).as_dict()["train"]["start_from"]:
+            parent = _options_of(task, start_from)["model"]
+            parser.set_defaults({f"model.{name}": value for name, value in parent.items()})
         model = _config(task, parser.parse_args(plain).as_dict()).model
         given = set(parser.parse_args(plain, defaults=False).keys())
         recipe = task.recipe(model)
@@ -138,7 +141,12 @@ def _run_options(task: Task, arguments: list[str]) -> dict[str, Any]:
     """The config of the run that the arguments name."""
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("--run.dir", dest="folder")
-    run = Run.existing(finder.parse_known_args(arguments)[0].folder)
+    return _options_of(task, finder.parse_known_args(arguments)[0].folder)
+
+
+def _options_of(task: Task, folder: str | None) -> dict[str, Any]:
+    """The config of the run in a folder, without options that are no more."""
+    run = Run.existing(folder)
     run.require_task(task.name)
     known = {
         name: {field.name for field in fields(options)}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -65,14 +66,21 @@ def _show_served(
     raw = {key: readable(value[0]) for key, value in request.items()}
     short = task.rows(answer, preprocessor)[0]
     say("answer", f"{json.dumps(raw, ensure_ascii=False)} -> {json.dumps(short)}")
-    model = published.parent
     print(
         "\nServe it here, with a playground at http://localhost:8501/, or with stock TensorFlow "
         f"Serving; then ask as {published / 'model_card.md'} shows:\n"
-        f"  python -m tasks.serve --model_name {model.name} --model_base_path {model}\n"
-        f"  docker run -p 8501:8501 -v {model.resolve()}:/models/{model.name} "
-        f"-e MODEL_NAME={model.name} tensorflow/serving:{STOCK_SERVER}.0"
+        + "\n".join(f"  {line}" for line in serving_lines(published.parent))
     )
+
+
+def serving_lines(model: Path) -> list[str]:
+    """Lines for a POSIX shell that serve the model in a folder."""
+    name, mount = shlex.quote(model.name), f"{model.resolve()}:/models/{model.name}"
+    return [
+        f"python -m tasks.serve --model_name {name} --model_base_path {shlex.quote(str(model))}",
+        f"docker run -p 8501:8501 -v {shlex.quote(mount)} -e MODEL_NAME={name} "
+        f"tensorflow/serving:{STOCK_SERVER}.0",
+    ]
 
 
 def require_writable(folder: Path) -> None:

@@ -23,6 +23,7 @@ from tasks.engine.files import remove_remains
 from tasks.engine.judging.backtest import backtest
 from tasks.engine.judging.evaluation import environment
 from tasks.engine.judging.judge import judge
+from tasks.engine.lock import locked
 from tasks.engine.options import Config, Train
 from tasks.engine.run import Run
 from tasks.engine.task import Task
@@ -32,7 +33,7 @@ from tasks.engine.training.part import train_part
 def do(task: Task, config: Config, options: Any) -> None:
     """Trains (or resumes), evaluates, and exports when an export folder is given."""
     run = Run.named(config.run.dir, task.name)
-    resuming = run.resumable(config.plain, config.defaults)
+    run.resumable(config.plain, config.defaults)  # which says at once if it is another
     if config.export.dir:
         require_writable(Path(config.export.dir))
     if config.train.freeze_epochs and not config.model.start:
@@ -42,9 +43,17 @@ def do(task: Task, config: Config, options: Any) -> None:
         )
     if config.train.deterministic:
         tf.config.experimental.enable_op_determinism()
-    for name, why in task.without.items():
-        if getattr(config.train, name) != getattr(Train(), name):
-            raise UsageError(f"--train.{name} {getattr(config.train, name)}: {why}; leave it out")
+    folds: int = getattr(config.data, "backtest_folds", 0)
+    if config.train.start_from and folds:
+        raise UsageError(
+            f"--train.start_from {config.train.start_from}: a backtest is of models that know "
+            "nothing of what comes after; give --data.backtest_folds 0"
+        )
+    for option, why in task.without.items():
+        if getattr(config.train, option) != getattr(Train(), option):
+            raise UsageError(
+                f"--train.{option} {getattr(config.train, option)}: {why}; leave it out"
+            )
     if task.one_thread_an_op(config.model):
         one_thread_an_op()
     strategy = make_strategy(config.train)
@@ -52,7 +61,14 @@ def do(task: Task, config: Config, options: Any) -> None:
         # What all would say, one says.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         run = run.scratch()
-    else:
+    with locked(run.folder):
+        _train(task, config, run, strategy)
+
+
+def _train(task: Task, config: Config, run: Run, strategy: tf.distribute.Strategy) -> None:
+    """All that is done while no other process may train in the run's folder."""
+    resuming = run.resumable(config.plain, config.defaults)
+    if is_chief(strategy):
         remove_remains(run.folder)
     with missing_workers(strategy):
         wait_for_all(strategy)

@@ -8,9 +8,9 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-import yaml
 from tensorflow.types.experimental import ConcreteFunction
 
+from tasks.engine.config_file import write_yaml
 from tasks.engine.exporting.warmup import input_specs
 from tasks.engine.showing.markdown import escape, table
 
@@ -57,7 +57,7 @@ def model_card(
         "## Intended use and limits",
         _limits(metrics),
         "## Config",
-        f"```yaml\n{yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)}```",
+        f"```yaml\n{write_yaml(dict(config))}```",
     ]
     return "\n\n".join(section.strip() for section in sections if section) + "\n"
 

@@ -1,14 +1,15 @@
 """report.md: a run for a person to read, with its pictures in a folder beside it."""
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import yaml
 from matplotlib.figure import Figure
 
+from tasks.engine.config_file import write_yaml
 from tasks.engine.files import atomic_write
 from tasks.engine.run import Run, flat
 from tasks.engine.showing import markdown
@@ -187,10 +188,9 @@ def _source(split: str, data: Mapping[str, Any]) -> str:
 
 def _repeat(run: Run, config: Mapping[str, Any]) -> str:
     task = config.get("task", "TASK")
-    command = f"python -m tasks.{task} train --config {run.folder / 'config.yaml'} --run.dir NEW"
-    options = yaml.safe_dump(
-        json.loads(json.dumps(config, default=str)), sort_keys=False, allow_unicode=True
-    )
+    file = shlex.quote(str(run.config_file))
+    command = f"python -m tasks.{task} train --config {file} --run.dir NEW"
+    options = write_yaml(json.loads(json.dumps(config, default=str)))
     return f"```\n{command}\n```\n\n" + _folded("Options", f"```yaml\n{options}```\n")
 
 

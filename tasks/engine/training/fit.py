@@ -107,7 +107,7 @@ def fit(
         forget_after(run.logs, done, done * batches.steps + progress.batch)
     if state is None and augmentation:
         write_augmented(run.logs / "train", next(iter(batches.start(0)))[0])
-    if state is None and hasattr(model, "adapt"):
+    if state is None and not train.start_from and hasattr(model, "adapt"):
         model.adapt(_some(splits.train, preprocessor))
     validation, validation_steps = None, None
     if splits.validation:
@@ -146,7 +146,7 @@ def fit(
             profile=train.profile if first == done else None,
         )
         watching: list[keras.callbacks.Callback] = [
-            EpochSeeds(),
+            EpochSeeds(phase.start),
             steps,
             logs,
             *callbacks,  # whose time is none of training's
@@ -476,9 +476,22 @@ def balanced_class_weights(records: DataSet, preprocessor: Preprocessor) -> np.n
 
 class EpochSeeds(keras.callbacks.Callback):
     """Makes dropout of each epoch a function of the model's seeds and the epoch, whatever happened
-    before: the generators, which draw once a step, are set to where they would be."""
+    before: the generators, which draw once a step, are set to where they would be; and so are
+    optimizers that gather gradients.
+
+    Args:
+        start: the epoch that the optimizer began with.
+    """
+
+    def __init__(self, start: int = 0) -> None:
+        super().__init__()
+        self._start = start
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        # In mixed_float16 Keras wraps the optimizer in one that scales the loss.
+        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+        if hasattr(optimizer, "begin_epoch"):
+            optimizer.begin_epoch(epoch - self._start)
         for variable in self.model.variables:
             if variable.name == "seed_generator_state":
                 drawn = epoch * self.params["steps"]
@@ -540,7 +553,7 @@ def compile_model(
     """Compiles the model for a training with these options."""
     for metric in objective.metrics:  # as they may have counted for another model, or phase
         metric.reset_state()
-    optimizer = make_optimizer(train, train.epochs * steps_per_epoch)
+    optimizer = make_optimizer(train, train.epochs * steps_per_epoch, steps_per_epoch)
     optimizer.exclude_from_weight_decay(
         var_list=[v for v in model.trainable_variables if not _decays(v, train.decay_biases)]
     )

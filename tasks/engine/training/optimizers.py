@@ -14,40 +14,86 @@ from tasks.engine.options import Train
 
 
 class _Gathering(keras.optimizers.Optimizer):
-    """A Keras optimizer that can gather gradients (`gradient_accumulation_steps`) under several
-    replicas, too, if they come added up (`take_sums`)."""
+    """A Keras optimizer that gathers gradients (`gradient_accumulation_steps`) as if batches were
+    larger: what is left at the end of an epoch is an update, too, by the mean of as many; averages
+    of weights move once an update; and several replicas can gather, if their gradients come added
+    up (`take_sums`).
+
+    Args:
+        epoch_steps: batches of an epoch; without, epochs are not known of.
+    """
+
+    def __init__(self, *args: Any, epoch_steps: int | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.epoch_steps = epoch_steps
+
+    @property
+    def iterations(self) -> Any:
+        """The updates so far."""
+        steps, epoch = self.gradient_accumulation_steps, self.epoch_steps
+        if not steps or not epoch:
+            return super().iterations
+        batches = self._iterations.value
+        return batches // epoch * -(-epoch // steps) + batches % epoch // steps
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Has nothing gathered, and is where that epoch of this training, counted from 0, begins:
+        also after batches that were left out, as their gradients were not finite."""
+        if self.gradient_accumulation_steps and self.epoch_steps and self.built:
+            self._iterations.assign(epoch * self.epoch_steps)
+            for gathered in self._accumulated_gradients:
+                gathered.assign(tf.zeros_like(gathered.value))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "epoch_steps": self.epoch_steps}
 
     def _backend_apply_gradients(self, grads: list[Any], trainable_variables: list[Any]) -> None:
-        replica = tf.distribute.get_replica_context()
-        steps = self.gradient_accumulation_steps
-        # Where replicas may update by themselves, they may branch, too (TPU).
-        alone = tf.__internal__.distribute.strategy_supports_no_merge_call()
-        if not steps or alone or replica is None or replica.num_replicas_in_sync == 1:
+        if not self.gradient_accumulation_steps:
             super()._backend_apply_gradients(grads, trainable_variables)
             return
         sums = [
             self._accumulated_gradients[self._get_variable_index(v)] for v in trainable_variables
         ]
+        count, is_last = self._window()
 
         def update(grads):
-            mean = [(grad + before) / steps for grad, before in zip(grads, sums, strict=True)]
+            mean = [
+                (grad + before) / tf.cast(count, grad.dtype)
+                for grad, before in zip(grads, sums, strict=True)
+            ]
             mean = self._clip_gradients(mean)
             self._apply_weight_decay(trainable_variables)
             self._backend_update_step(mean, trainable_variables, self.learning_rate)
             self._backend_increment_gradient_accumulators([-gathered for gathered in sums], sums)
+            if self.use_ema:
+                self._update_model_variables_moving_average(self._trainable_variables)
 
         def gather(grads):
             self._backend_increment_gradient_accumulators(grads, sums)
 
+        replica = tf.distribute.get_replica_context()
+        # Where replicas may update by themselves, they may branch, too (TPU).
+        alone = tf.__internal__.distribute.strategy_supports_no_merge_call()
+        if alone or replica is None or replica.num_replicas_in_sync == 1:
+            tf.cond(is_last, lambda: update(grads), lambda: gather(grads))
+            return
+
         # Which it is to be is chosen above the replicas, as no replica may branch to an update.
         def choose(distribution, grads):
             each = distribution.extended.call_for_each_replica
-            is_last = (self._iterations.value + 1) % steps == 0
+            is_last = self._window()[1]
             tf.cond(is_last, lambda: each(update, (grads,)), lambda: each(gather, (grads,)))
 
         replica.merge_call(choose, args=(grads,))
-        if self.use_ema:
-            self._update_model_variables_moving_average(self._trainable_variables)
+
+    def _window(self) -> tuple[Any, Any]:
+        """How many batches are gathered with this one, and whether it is the last of them."""
+        batch = tf.cast(self._iterations.value, tf.int64)
+        epoch = self.epoch_steps
+        batch = batch % epoch if epoch else batch
+        count = batch % self.gradient_accumulation_steps + 1
+        is_last = tf.equal(count, self.gradient_accumulation_steps)
+        return count, is_last | tf.equal(batch + 1, epoch) if epoch else is_last
 
 
 class _FewPasses(_Gathering):
@@ -279,8 +325,10 @@ class Muon(_Gathering, keras.optimizers.Muon):
         self.assign_sub(variable, tf.reshape(update, variable.shape))
 
 
-def make_optimizer(train: Train, steps: int) -> keras.optimizers.Optimizer:
-    """The optimizer that the options name, for a training of so many steps."""
+def make_optimizer(
+    train: Train, steps: int, epoch_steps: int | None = None
+) -> keras.optimizers.Optimizer:
+    """The optimizer that the options name, for a training of so many steps in epochs of so many."""
     common: dict[str, Any] = {
         "learning_rate": schedule(
             train.schedule, train.learning_rate, round(train.warmup * steps), steps
@@ -288,6 +336,7 @@ def make_optimizer(train: Train, steps: int) -> keras.optimizers.Optimizer:
         "weight_decay": train.weight_decay,
         "global_clipnorm": train.clip_norm,
         "gradient_accumulation_steps": train.accumulate if train.accumulate > 1 else None,
+        "epoch_steps": epoch_steps,
         "use_ema": train.ema is not None,
         "ema_momentum": train.ema or 0.99,
     }

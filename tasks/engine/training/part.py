@@ -3,6 +3,7 @@
 That is the whole of a training, or a fold of a backtest.
 """
 
+import shlex
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from tasks.engine.run import Run
 from tasks.engine.task import Objective, Task
 from tasks.engine.trained import best_model
 from tasks.engine.training.ballot import Ballot
+from tasks.engine.training.beginning import inherited, take_weights
 from tasks.engine.training.fit import fit
 from tasks.engine.training.spent import advice, described, spent
 
@@ -47,11 +49,16 @@ def train_part(
     resuming: bool,
 ) -> Trained:
     """Trains the model and its baselines in a run folder, or goes on with it."""
+    data = _described(splits)
+    if resuming:
+        run.require_data(data)
     # Before there is a preprocessor: TensorFlow then drops its kernels, and SentencePiece's with
     # them the vocabularies that they hold.
     keras.utils.set_random_seed(config.train.seed)
     if resuming and (run.assets / "preprocessor.json").exists():
         preprocessor = Preprocessor.load(run.assets)
+    elif config.train.start_from:
+        preprocessor = inherited(task, config.train.start_from, splits.train)
     else:
         preprocessor = task.preprocessor(config.model, splits.train, config.data)
     known = splits.train.facts
@@ -67,6 +74,9 @@ def train_part(
         model = task.model(config.model, preprocessor)
         baselines = task.baselines(config.model, preprocessor)
         objective = task.objective(config.train, preprocessor)
+        if config.train.start_from and not run.history():
+            taken = take_weights(model, preprocessor, config.train.start_from)
+            say("start", f"{config.train.start_from}, {taken}")
     objective = replace(objective, assessment=task.assessment(objective, config))
     plain = type(model).__name__ == "Functional"
     kind = model.name.capitalize() if plain else type(model).__name__
@@ -74,9 +84,13 @@ def train_part(
     say("model", f"{kind}, {model.count_params():,} parameters, {policy}")
     if not resuming:
         run.begin(config.plain)
-        say("run", f"{run.folder}  (watch it: tensorboard --logdir {run.logs})")
+        say("run", f"{run.folder}  (watch it: tensorboard --logdir {shlex.quote(str(run.logs))})")
     else:
         say("run", f"{run.folder}, after epoch {len(run.history())}")
+        if run.options()["train"].get("epochs") != config.train.epochs:
+            run.begin(config.plain)  # to go on to more epochs than it was to have
+    if not run.data_file.exists():
+        run.write_data(data)
     preprocessor.save(run.assets)
     write_requests(run, splits)
 
@@ -124,3 +138,13 @@ def train_part(
         figures["averaged"] = averaged
     parameters = model.count_params()
     return Trained(best_model(run), preprocessor, objective, parameters, figures, facts)
+
+
+def _described(splits: Splits) -> dict[str, dict[str, Any]]:
+    """What a run remembers its data by."""
+    parts = {"training": splits.train, "validation": splits.validation, "test": splits.test}
+    return {
+        name: {"source": part.source, "records": len(part), "checksum": part.checksum}
+        for name, part in parts.items()
+        if part is not None
+    }

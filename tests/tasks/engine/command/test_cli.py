@@ -1,5 +1,7 @@
 """The command line: what options become before a verb gets them."""
 
+import shlex
+
 import pytest
 
 from data.tables.opening import named_paths
@@ -164,3 +166,10 @@ def test_a_runs_config_is_read_back_as_it_was_given(tmp_path, monkeypatch, odd):
     again = understood(monkeypatch, Forecasting, "train", "--config", str(run.config_file))
     assert again.plain == config.plain
     assert run.resumable(again.plain)
+
+
+def test_lines_that_are_printed_can_be_given_to_a_shell(tmp_path):
+    here, docker = map(shlex.split, export.serving_lines(tmp_path / "my model's"))
+    assert here[-3:] == ["my model's", "--model_base_path", f"{tmp_path}/my model's"]
+    assert f"{tmp_path}/my model's:/models/my model's" in docker
+    assert "MODEL_NAME=my model's" in docker

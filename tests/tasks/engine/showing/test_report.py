@@ -54,6 +54,11 @@ def test_the_report_shows_metrics_data_and_the_way_to_repeat_it(tmp_path):
     assert "- devices: CPU, GPU" in report
 
 
+def test_the_command_that_repeats_a_run_can_be_given_to_a_shell(tmp_path):
+    report = written(tmp_path / "my run", pictures={}, mistakes=[], history=[])
+    assert f"train --config '{tmp_path}/my run/config.yaml' --run.dir NEW" in report
+
+
 def test_every_picture_the_report_links_to_is_beside_it(tmp_path):
     report = written(tmp_path)
     for name in ("history", "confusion_matrix", "per_class"):

@@ -1,5 +1,7 @@
 """AdamW and SGD against Keras' own, the sparse update, lookahead, and the schedules."""
 
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
@@ -47,7 +49,7 @@ def trained(optimizer, steps=6, scale=1.0):
         {"global_clipnorm": 1e6},
         {"clipnorm": 0.5},
         {"clipvalue": 0.5},
-        {"global_clipnorm": 1.0, "gradient_accumulation_steps": 2, "use_ema": True},
+        {"global_clipnorm": 1.0, "gradient_accumulation_steps": 2},
     ],
     ids=str,
 )
@@ -374,6 +376,95 @@ def test_accumulated_gradients_are_refused_with_lookahead():
     with pytest.raises(UsageError, match=r"--train\.accumulate 2 can.t be had with"):
         Train(optimizer="sgd", accumulate=2, lookahead=5)
     assert make_optimizer(Train(optimizer="sgd", accumulate=2), 4).gradient_accumulation_steps == 2
+
+
+def gathered(kind, steps, epoch, batches, **options):
+    """A weight after batches of gradients 1, 2, 3, ..., and the average, if one is kept."""
+    optimizer = kind(0.1, gradient_accumulation_steps=steps, epoch_steps=epoch, **options)
+    weight = keras.Variable(np.zeros(1), dtype="float32", name="bias")
+    optimizer.build([weight])
+    step = tf.function(lambda gradient: optimizer.apply([gradient], [weight]))
+    found = []
+    for batch in range(batches):
+        step(tf.constant([batch + 1.0]))
+        found.append(weight.numpy()[0])
+    average = optimizer._model_variables_moving_average[0] if optimizer.use_ema else None
+    return found, average, optimizer
+
+
+def test_gradients_that_are_left_at_an_epochs_end_are_an_update_by_their_mean():
+    plain = partial(SGD, momentum=0.0, nesterov=False)
+    weights, _, optimizer = gathered(plain, steps=3, epoch=5, batches=10)
+    first, second, third, fourth = 2.0, 4.5, 7.0, 9.5  # the means of 1 2 3, 4 5, 6 7 8, 9 10
+    changes = [0, 0, first, 0, second, 0, 0, third, 0, fourth]
+    np.testing.assert_allclose(weights, -0.1 * np.cumsum(changes), rtol=1e-5)
+    assert int(optimizer.iterations) == 4
+
+
+def test_a_window_longer_than_an_epoch_is_the_epoch():
+    for kind in (partial(SGD, momentum=0.0, nesterov=False), AdamW, Muon):
+        weights, _, optimizer = gathered(kind, steps=8, epoch=5, batches=10)
+        assert len(set(weights[:4])) == len(set(weights[4:9])) == 1
+        assert weights[0] == 0 and weights[4] < 0 and weights[9] < weights[4]
+        assert int(optimizer.iterations) == 2
+
+
+def test_adams_time_is_that_of_updates():
+    """As of a training with batches as large."""
+    found, _, _ = gathered(AdamW, steps=2, epoch=3, batches=6)
+    weight = keras.Variable(np.zeros(1), dtype="float32", name="bias")
+    plain = keras.optimizers.AdamW(0.1)
+    for gradient in (1.5, 3.0, 4.5, 6.0):
+        plain.apply([tf.constant([gradient])], [weight])
+    np.testing.assert_allclose(found[-1], weight.numpy()[0], rtol=1e-5)
+
+
+def test_averages_of_weights_move_once_an_update():
+    options = {"use_ema": True, "ema_momentum": 0.5}
+    plain = partial(SGD, momentum=0.0, nesterov=False)
+    weights, average, _ = gathered(plain, steps=2, epoch=4, batches=8, **options)
+    expected = weights[1]
+    for weight in weights[3::2]:
+        expected = 0.5 * expected + 0.5 * weight
+    np.testing.assert_allclose(average.numpy()[0], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("stopped", [1, 5, 7])
+def test_what_was_gathered_goes_on_from_its_saved_state_bit_by_bit(stopped):
+    gradients = np.random.RandomState(0).randn(10, 3).astype("float32")
+
+    def begun(value):
+        variable = keras.Variable(value, dtype="float32", name="bias")
+        options = {"gradient_accumulation_steps": 3, "epoch_steps": 5, "use_ema": True}
+        optimizer = AdamW(schedule("linear", 0.1, 2, 10), **options)
+        optimizer.build([variable])
+        return variable, optimizer
+
+    whole, optimizer = begun(np.ones(3))
+    store: dict = {}
+    for batch, gradient in enumerate(gradients):
+        if batch == stopped:
+            optimizer.save_own_variables(store)
+            store = {name: np.array(value) for name, value in store.items()}
+            value = whole.numpy()
+        optimizer.apply([tf.constant(gradient)], [whole])
+    resumed, other = begun(value)
+    other.load_own_variables(store)
+    for gradient in gradients[stopped:]:
+        other.apply([tf.constant(gradient)], [resumed])
+    for one, two in zip([whole, *optimizer.variables], [resumed, *other.variables], strict=True):
+        np.testing.assert_array_equal(one.numpy(), two.numpy())
+
+
+def test_what_was_left_out_of_an_epoch_moves_no_later_windows():
+    plain = partial(SGD, momentum=0.0, nesterov=False)
+    _, _, optimizer = gathered(plain, steps=3, epoch=5, batches=4)
+    weight = optimizer._trainable_variables[0]
+    before = weight.numpy()[0]
+    optimizer.begin_epoch(1)
+    for gradient in (1.0, 2.0, 3.0):
+        optimizer.apply([tf.constant([gradient])], [weight])
+    np.testing.assert_allclose(weight.numpy()[0], before - 0.1 * 2.0, rtol=1e-5)
 
 
 def test_muon_takes_a_convolution_as_a_matrix_and_leaves_the_rest_as_keras_does():

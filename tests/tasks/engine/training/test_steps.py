@@ -95,7 +95,7 @@ def test_two_replicas_have_the_numbers_of_one(count, size):
         np.testing.assert_allclose(one[name], two[name], rtol=1e-5, err_msg=name)
 
 
-SUMMING = {"gradient_accumulation_steps": 3}
+SUMMING = {"gradient_accumulation_steps": 3, "epoch_steps": 4}
 CLIPPED = {"global_clipnorm": 0.1, "weight_decay": 0.1}
 
 
