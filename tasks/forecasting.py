@@ -109,7 +109,7 @@ class Forecasting(Task[TimeSeries, ForecasterConfig]):
             rows.append(row)
         return rows
 
-    def signatures(self, model, preprocessor, assets, config):
+    def signatures(self, model, preprocessor, assets, config, here=False):
         from tasks.kinds.forecasting.signatures import ForecasterSignatures
 
         return ForecasterSignatures(model, preprocessor, assets)

@@ -209,7 +209,7 @@ class ImageClassification(Task[Data, CnnConfig]):
 
         return classified_pictures(model, preprocessor, truth, outputs, records)
 
-    def signatures(self, model, preprocessor, assets, config):
+    def signatures(self, model, preprocessor, assets, config, here=False):
         from tasks.kinds.classification.image_signatures import ImageClassifierSignatures
 
         return ImageClassifierSignatures(model, preprocessor, assets)

@@ -103,7 +103,7 @@ class SequenceClassification(Task[Data, SequenceClassifierConfig]):
 
         return classification_objective(preprocessor.labels, train)
 
-    def signatures(self, model, preprocessor, assets, config):
+    def signatures(self, model, preprocessor, assets, config, here=False):
         from tasks.kinds.classification.signatures import ClassifierSignatures
 
         return ClassifierSignatures(

@@ -88,14 +88,14 @@ class TextClassification(Task[Data, BertClassifierConfig]):
 
         return classification_objective(preprocessor.labels, train)
 
-    def signatures(self, model, preprocessor, assets, config):
+    def signatures(self, model, preprocessor, assets, config, here=False):
         import tensorflow as tf
 
         from tasks.kinds.classification.signatures import ClassifierSignatures
 
         texts = ["text", "text_pair"] if preprocessor.pair else ["text"]
         inputs = {name: tf.TensorSpec([None], tf.string, name) for name in texts}
-        serve = model.for_serving()
+        serve = model.for_serving(often=not here)
         return ClassifierSignatures(serve, preprocessor, inputs, preprocessor.labels, assets)
 
 

@@ -116,7 +116,7 @@ class Translation(Task[Data, TranslatorConfig]):
 
         return attention_pictures(model, preprocessor, outputs, records)
 
-    def signatures(self, model, preprocessor, assets, config):
+    def signatures(self, model, preprocessor, assets, config, here=False):
         from tasks.kinds.translation.signatures import TranslationSignatures
 
         return TranslationSignatures(model, preprocessor, config.decode, assets)

@@ -86,7 +86,7 @@ class BertClassifier(keras.Model):
         weights = live(self.backbone, tf.as_dtype(self.compute_dtype))
         return self._features(weights, inputs, training=bool(training), dropout=rate, seed=seed)
 
-    def for_serving(self) -> Callable[[Mapping[str, tf.Tensor]], tf.Tensor]:
+    def for_serving(self, often: bool = True) -> Callable[[Mapping[str, tf.Tensor]], tf.Tensor]:
         """`call` for inference alone, faster; to be made anew when the model was trained further.
 
         A request of few tokens spends its time bringing the weights to the processor, which is
@@ -94,6 +94,10 @@ class BertClassifier(keras.Model):
         constants of the graph. The layout that suits few tokens is bad for many, so there are two
         copies, one for each, which makes the SavedModel larger by the encoder's matrices. Where
         these take more than `LARGEST_CONSTANTS` bytes there is only the one for many.
+
+        Args:
+            often: whether it is to answer more than a few requests: constants take longer to set
+                up than those would be faster by.
 
         Returns:
             A function of the model's inputs that holds copies of the encoder's layers, and the
@@ -103,7 +107,7 @@ class BertClassifier(keras.Model):
         many = frozen(self.backbone, dtype, constant=False)
         matrices = [leaf for leaf in tf.nest.flatten(many.layers) if isinstance(leaf, tf.Variable)]
         size = sum(matrix.shape.num_elements() * dtype.size for matrix in matrices)
-        if size > LARGEST_CONSTANTS or dtype != tf.float32:
+        if not often or size > LARGEST_CONSTANTS or dtype != tf.float32:
             return lambda inputs: self.classifier(self._features(many, inputs))
         few = frozen(self.backbone, dtype, constant=True)
         # A product of fewer rows has a layout of its own.

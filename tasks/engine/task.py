@@ -213,6 +213,8 @@ class Task(Generic[Data, Model]):
         preprocessor: "Preprocessor",
         assets: "Sequence[Path]",
         config: Config,
+        here: bool = False,
     ) -> Signatures:
-        """5. What the export takes and answers."""
+        """5. What the export takes and answers; `here`: it is to answer in this process at once,
+        and what takes long to set up, which a server does once, can be left out."""
         raise NotImplementedError

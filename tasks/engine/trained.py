@@ -27,8 +27,9 @@ def best_model(run: Run) -> keras.Model:
         raise UsageError(f"{run.best}: can't be loaded ({reason}); train again") from None
 
 
-def signatures_of(task: Task, run: Run, config: Config) -> Any:
-    """The task's signatures (`tasks.engine.task.Signatures`) of a run's best model."""
+def signatures_of(task: Task, run: Run, config: Config, here: bool = False) -> Any:
+    """The task's signatures (`tasks.engine.task.Signatures`) of a run's best model; `here` as in
+    `Task.signatures`."""
     preprocessor = Preprocessor.load(run.assets)
     assets = sorted(run.assets.glob("*.txt"))  # labels.txt among them
-    return task.signatures(best_model(run), preprocessor, assets, config)
+    return task.signatures(best_model(run), preprocessor, assets, config, here)

@@ -47,7 +47,8 @@ def do(task: Task, config: Config, options: Any) -> None:
     """Answers raw records, as the exported model would: one JSON object a line, or a table."""
     run = Run.existing(config.run.dir)
     preprocessor = Preprocessor.load(run.assets)
-    serve = signatures_of(task, run, config).functions(["serving_default"])["serving_default"]
+    signatures = signatures_of(task, run, config, here=True)
+    serve = signatures.functions(["serving_default"])["serving_default"]
     names = list(serve.structured_outputs)
     echo = {c: f"input_{c}" if c in (*names, ERROR, *PLACE) else c for c in options.echo or []}
     source = task.source(config.data, config.model)

@@ -73,7 +73,7 @@ class ClassifierSignatures(tf.Module):
     def _answers(self) -> Answers:
         raw = {name: tf.TensorSpec(s.shape, s.dtype, name) for name, s in self._inputs.items()}
         # Traced once and called by all three, which saves time, and size of the SavedModel.
-        probabilities = tf.function(self._probabilities)
+        probabilities = tf.function(self._probabilities, autograph=False)
 
         def classify(**record: tf.Tensor) -> dict[str, tf.Tensor]:
             return self.answer(probabilities(record))
