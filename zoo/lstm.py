@@ -15,6 +15,7 @@ from keras import layers
 
 from zoo.configs import RecurrentConfig, SequenceClassifierConfig
 from zoo.layers.recurrent import GRU, LSTM
+from zoo.layers.vocabulary import TokenEmbedding
 
 
 def recurrent_stack(
@@ -188,7 +189,7 @@ def sequence_classifier(
         x = inputs
         if config.word_dropout:
             x = WordDropout(config.word_dropout, name="word_dropout")(x)
-        x = layers.Embedding(vocabulary_size, config.embedding, name="embedding")(x)
+        x = TokenEmbedding(vocabulary_size, config.embedding, name="embedding")(x)
         if config.embedding_dropout:
             x = _step_dropout(config.embedding_dropout, "embedding_dropout")(x)
     else:

@@ -34,7 +34,7 @@ from zoo.layers.transformer import (
     sizes,
     token_table,
 )
-from zoo.layers.vocabulary import token_nats
+from zoo.layers.vocabulary import rows_of, table_tensor, token_nats, uncast
 from zoo.losses import Perplexity, TokenCrossentropy
 
 FEW = 16  # hypotheses of a request; docs/performance.md has the measurements
@@ -128,7 +128,7 @@ class Translator(keras.Model):
         if self._fusing:
             return self._parts(inputs)
         rows, _ = self._run(inputs, bool(training))
-        table = tf.cast(self.target_embedding.embeddings.value, rows.dtype)
+        table = tf.cast(table_tensor(self.target_embedding), rows.dtype)
         logits = tf.cast(tf.matmul(rows, table, transpose_b=True), tf.float32)
         return tf.reshape(logits, [*_shape(inputs["target_ids"]), table.shape[0]])
 
@@ -190,7 +190,7 @@ class Translator(keras.Model):
         if not self._fusing:
             return super().compute_loss(x, y, y_pred, sample_weight, training)
         y = tf.cast(y, tf.int32)
-        table = self.target_embedding.embeddings.value
+        table = table_tensor(self.target_embedding)
         parts = tf.split(
             tf.reshape(y, [-1]), [tf.shape(rows)[0] for rows in y_pred], num=len(y_pred)
         )
@@ -231,7 +231,7 @@ class Translator(keras.Model):
             labels: int32 (batch, length), the tokens that follow `target_ids`.
         """
         rows, _ = self._run(inputs, False)
-        table = self.target_embedding.embeddings.value
+        table = table_tensor(self.target_embedding)
         nats, _ = token_nats(rows, table, tf.reshape(labels, [-1]))
         return tf.where(labels > 0, tf.reshape(nats, tf.shape(labels)), 0.0)
 
@@ -284,7 +284,10 @@ class Translator(keras.Model):
         self, ids: tf.Tensor, table: keras.layers.Embedding, shape: Shape, run: Pass
     ) -> Stream:
         """Token vectors and their positions, as a stream of (batch * length, width)."""
-        x = tf.gather(table.embeddings.value, ids) * self.width**0.5
+        # The target's is read whole by the product with it, and so must not be gathered from.
+        whole = table is self.target_embedding
+        x = tf.gather(table_tensor(table), ids) if whole else rows_of(table, ids)
+        x *= self.width**0.5
         if self.positions == "sinusoidal":
             x += sinusoids(self.width, tf.range(shape[1]))
         x = tf.reshape(x, [-1, self.width])
@@ -313,7 +316,7 @@ class Decoder(tf.Module):
         self._steps = IncrementalDecoder(
             model.decoder_layers,
             model.decoder_norm,
-            model.target_embedding.embeddings.value,
+            uncast(model.target_embedding.embeddings),
             rotary=model.positions == "rotary",
             never=never,
         )

@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-
 # Where they are installed, Keras imports them with itself, for wrappers and utilities of which a
 # command uses none: a third of the time that it takes.
 _UNUSED_BY_KERAS = ("sklearn", "pandas", "matplotlib")

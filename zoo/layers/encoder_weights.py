@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from zoo.layers.vocabulary import uncast
+
 
 class Dense(NamedTuple):
     """rows @ kernel + bias."""
@@ -100,9 +102,9 @@ def live(backbone: keras.Model, dtype: tf.DType) -> EncoderWeights:
         for layer in backbone.transformer_layers
     )
     return EncoderWeights(
-        tokens=backbone.token_embedding.embeddings.value,
-        positions=backbone.position_embedding.position_embeddings.value,
-        segments=backbone.segment_embedding.embeddings.value,
+        tokens=uncast(backbone.token_embedding.embeddings),
+        positions=uncast(backbone.position_embedding.position_embeddings),
+        segments=uncast(backbone.segment_embedding.embeddings),
         norm=norm(backbone.embeddings_layer_norm),
         layers=layers,
     )

@@ -149,6 +149,7 @@ class IncrementalDecoder(tf.Module):
         single = isinstance(width, int) and width == 1
         # Read before the loop: in it, each would be read at each step.
         weights = tf.nest.map_structure(tf.convert_to_tensor, self._weights())
+        table = tf.convert_to_tensor(self._table)
 
         def by_head(x: tf.Tensor, size: int) -> tf.Tensor:
             """(rows, heads * size) to (batch, heads, width, size)."""
@@ -172,7 +173,7 @@ class IncrementalDecoder(tf.Module):
                 bias = tf.where(own & past[:, tf.newaxis], 0.0, -1e9)
                 bias = tf.reshape(bias, [batch, 1, width, slots])
             turn = rotation(head, position[tf.newaxis], tf.float32) if self._rotary else None
-            x = tf.gather(self._table, tf.reshape(tokens, [-1])) * self._width**0.5
+            x = tf.gather(table, tf.reshape(tokens, [-1])) * self._width**0.5
             x -= tf.reduce_mean(x, axis=-1, keepdims=True)
             if not self._rotary:
                 x += places[position]

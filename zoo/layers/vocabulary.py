@@ -1,11 +1,45 @@
-"""From vectors to tokens: the last product of a language model, and its loss, as one function.
+"""From tokens to vectors and back: lookups that touch only the rows they name, and the last product
+of a language model with its loss, as one function.
 
-The logits of a batch are by far its largest tensor. Here they are read once and written once: the
-gradient of the loss is taken through the product that made them, so that what separates it from
-their softmax (the true token's share, the smoothing) is subtracted from small tensors.
+**Lookups.** Once TensorFlow has gathered rows from a variable, or updated some, it copies the whole
+of it at every plain read after that. So a table is either only ever gathered from (`rows_of`), or,
+where all of it is read anyway, as by the product with tied weights, never (`table_tensor`).
+
+**The product.** The logits of a batch are by far its largest tensor. Here they are read once and
+written once: the gradient of the loss is taken through the product that made them, so that what
+separates it from their softmax (the true token's share, the smoothing) is subtracted from small
+tensors.
 """
 
+import keras
 import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class TokenEmbedding(keras.layers.Embedding):
+    """Keras' embedding of tokens, int (batch, length) to (batch, length, width) in the compute
+    dtype, but that a step takes as long with 100,000 tokens as with 1,000."""
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return tf.cast(rows_of(self, inputs), self.compute_dtype)
+
+
+def rows_of(layer: keras.layers.Embedding, ids: tf.Tensor) -> tf.Tensor:
+    """Rows of an embedding's table, in the table's dtype, without a read of the whole; its gradient
+    names these rows alone."""
+    return tf.gather(uncast(layer.embeddings), tf.cast(ids, tf.int32))
+
+
+def table_tensor(layer: keras.layers.Embedding) -> tf.Tensor:
+    """The whole table, read: for lookups and products of tied weights."""
+    return tf.convert_to_tensor(uncast(layer.embeddings))
+
+
+def uncast(variable: keras.Variable) -> tf.Variable:
+    """The variable itself: under a half-precision policy Keras hands out a copy of all of it, cast,
+    unless the variable was made with `autocast=False`, whatever its layer says."""
+    itself: tf.Variable = variable._value
+    return itself
 
 
 def token_nats(
