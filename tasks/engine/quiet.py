@@ -55,7 +55,8 @@ def _import_lean() -> None:
     """Imports TensorFlow and Keras as if the packages that Keras has no use for here were absent;
     whoever wants one of them imports it afterwards."""
     absent = [name for name in _UNUSED_BY_KERAS if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(absent))  # None makes an import fail
+    for name in absent:
+        sys.modules[name] = None  # type: ignore[assignment]  # which makes an import fail
     try:
         import keras  # noqa: F401  # and with it TensorFlow
     finally:
