@@ -4,6 +4,7 @@ preprocessor = fit_forecast_preprocessor(sections.train, window=96, horizon=24, 
 inputs = preprocessor({"history": history, "time": tf.constant(["2016-07-01 13:00"])})
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -11,12 +12,15 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from data.cells import tidy
 from data.preprocessing import Encoded, Preprocessor
 from data.series.calendar import calendar_features, calendar_periods, parse_times, shift
 from data.series.frequency import Frequency
 from data.series.sections import Columns, Section, SeriesSet
+from data.series.stamped import is_missing
 
 MOST_WORDS = 1000  # of a static column that are told apart
+_NUMBER = r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*"  # to Python and to RE2
 
 
 class ForecastPreprocessor(Preprocessor):
@@ -199,10 +203,12 @@ class ForecastPreprocessor(Preprocessor):
         for index, column in enumerate(self._static):
             own = cells[:, index]
             if "words" in column:
-                same = own[:, tf.newaxis] == tf.constant(column["words"], tf.string)
+                # Words of runs from before are as the files had them, with blanks around.
+                words = tf.constant([tidy(word) for word in column["words"]], tf.string)
+                same = tf.strings.strip(own)[:, tf.newaxis] == words
                 parts.append(tf.cast(same, tf.float32))
                 continue
-            known = tf.strings.regex_full_match(own, r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
+            known = tf.strings.regex_full_match(own, _NUMBER)
             number = tf.strings.to_number(tf.where(known, own, str(column["mean"])), tf.float64)
             scaled = (number - column["mean"]) / column["deviation"]
             parts.append(tf.cast(scaled, tf.float32)[:, tf.newaxis])
@@ -318,17 +324,16 @@ def _differences(series: SeriesSet, inside: np.ndarray, back: int) -> tuple[np.n
 
 
 def _static_column(cells: np.ndarray) -> dict[str, Any]:
-    """How a static column is encoded: as numbers if all cells are, else by its most common
-    words."""
-    try:
-        numbers = np.array([float(cell) for cell in cells])
-        if np.isfinite(numbers).all():
-            varies = (numbers != numbers[0]).any()
-            deviation = float(numbers.std()) if varies else 1.0
-            return {"mean": float(numbers.mean()), "deviation": deviation}
-    except ValueError:
-        pass
-    words, counts = np.unique(cells.astype(str), return_counts=True)
+    """How a static column is encoded: as numbers if all cells are that are not missing, else by its
+    most common words."""
+    texts = [str(cell) for cell in cells]
+    given = [text for text in texts if not is_missing(text)]
+    if given and all(re.fullmatch(_NUMBER, text) for text in given):
+        numbers = np.array(given, np.float64)
+        varies = (numbers != numbers[0]).any()
+        deviation = float(numbers.std()) if varies else 1.0
+        return {"mean": float(numbers.mean()), "deviation": deviation}
+    words, counts = np.unique(np.array(texts, object).astype(str), return_counts=True)
     common = words[np.argsort(-counts, kind="stable")][:MOST_WORDS]
     return {"words": sorted(common.tolist())}
 

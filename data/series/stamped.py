@@ -113,6 +113,11 @@ class StampedRows:
         return int(positions[order[0]])
 
 
+def is_missing(text: str) -> bool:
+    """Whether a text stands for no number: it is blank, or as tools write NaN and infinity."""
+    return text.strip().lower().lstrip("+-") in (*_EMPTY, "inf", "infinity")
+
+
 def of_series(name: str) -> str:
     """A series in a message; nothing for a single one, which has no name."""
     return f" of series '{clip(name)}'" if name else ""

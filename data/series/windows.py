@@ -32,6 +32,7 @@ from data.series.sections import (
     read_series,
     whole,
 )
+from data.series.stamped import is_missing
 from data.series.stamps import stamp_text
 from data.splits import Splits
 from data.tables.lines import STDIN
@@ -173,6 +174,9 @@ class Windows:
         if short:
             facts["series too short"] = int(short)
         facts |= series.rounding
+        for column, cells in zip(series.columns.static, series.static.T, strict=True):
+            if count := sum(map(is_missing, cells)):
+                facts[f"series without {column}"] = count
         return facts | {f"filled in {name}": count for name, count in series.missing.items()}
 
     @cached_property

@@ -17,6 +17,7 @@ from data.series.frequency import DAY, HOUR, Frequency
 from data.series.gaps import fill
 from data.series.preprocessor import MOST_WORDS, ForecastPreprocessor, fit_forecast_preprocessor
 from data.series.sections import Columns, Section, SeriesSet, read_series, whole
+from data.series.windows import Windows
 
 HOURS = Frequency(HOUR)
 NAN, INFINITY = float("nan"), float("inf")
@@ -251,6 +252,22 @@ def test_static_numbers_are_brought_to_mean_0_and_deviation_1():
     assert found.static_features == 1
     made = encoded(found, "2", " 4.", "-.5", "1e1", "about 5", "")
     np.testing.assert_allclose(np.ravel(made), [0, 2, -2.5, 8, 0, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("missing", ["", "nan", "N/A", "inf"])
+def test_a_missing_static_number_is_the_mean_of_the_others_and_counted(missing):
+    found = of_static("100", "250", missing, "400")
+    assert found.static_features == 1
+    np.testing.assert_allclose(np.ravel(encoded(found, "250", missing, "")), 0, atol=1e-6)
+    columns = Columns(("x",), static=("kind",))
+    series = series_of(*[column(1, 2, 3)] * 3, columns=columns, static=[["1"], [missing], ["2"]])
+    assert Windows.of(whole(series), 1, 1).facts["series without kind"] == 1
+
+
+def test_a_word_of_a_run_from_before_is_known_without_its_blanks():
+    columns = Columns(("x",), static=("kind",))
+    found = fitted(series_of(column(1, 2), columns=columns, static=[["north "]]))
+    assert encoded(found, "north", " north", "south") == [[1], [1], [0]]
 
 
 def test_a_static_number_that_never_varies_is_only_moved_to_zero():
