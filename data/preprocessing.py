@@ -172,7 +172,7 @@ def raw_tensors(columns: Mapping[str, np.ndarray]) -> dict[str, tf.Tensor]:
 def filled_up(sequences: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
     """Arrays (steps, features) as one, (batch, longest, features), with NaN after their ends."""
     longest = max(len(values) for values in sequences)
-    whole = np.full((len(sequences), longest, *sequences[0].shape[1:]), np.nan, np.float32)
+    whole = np.full((len(sequences), longest, *sequences[0].shape[1:]), np.nan, sequences[0].dtype)
     for row, values in zip(whole, sequences, strict=True):
         row[: len(values)] = values
     return whole

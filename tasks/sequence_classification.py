@@ -78,13 +78,23 @@ class SequenceClassification(Task[Data, SequenceClassifierConfig]):
 
     def preprocessor(self, config: SequenceClassifierConfig, records, data: Data):
         from data.records import label_counts
-        from data.text.sequences import NumberPreprocessor, TokenPreprocessor, learn_tokens
+        from data.text.sequences import (
+            NumberPreprocessor,
+            TokenPreprocessor,
+            common_level,
+            learn_tokens,
+        )
 
         labels = list(label_counts(records))
         first = next(records.chunks(1)).columns
         if "values" in first:
             features = first["values"][0].shape[1]
-            return NumberPreprocessor(labels, features=features, max_length=config.max_length)
+            return NumberPreprocessor(
+                labels,
+                features=features,
+                max_length=config.max_length,
+                level=common_level(records),
+            )
         return TokenPreprocessor(
             learn_tokens(records, config.tokens, config.vocabulary_size, config.lowercase),
             labels,

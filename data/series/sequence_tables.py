@@ -2,7 +2,7 @@
 
     source = SequenceSource(Tables(train="moves.parquet"), ["x", "y"], "label")
     records = source.splits(seed=1).train
-    records.columns["values"][0]        # float32 (steps, 2)
+    records.columns["values"][0]        # float32 (steps, 2), NaN where a number is missing
 
 In a table with a sequence a row, a cell is a list of numbers, or text with blanks or commas between
 them ("1.0 2.0 3.5"); of several columns each is a feature. One column alone may hold a list a step.
@@ -11,16 +11,17 @@ In a table with a step a row, a column says which sequence a row belongs to.
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data.cells import Problem, clip
+from data.cells import Problem, clip, tidy
 from data.errors import DataError
 from data.options import Tables
-from data.records import CHUNK, Numbering
+from data.records import CHUNK, Numbering, Records
+from data.series.sections import FAR
 from data.series.step_times import sortable
 from data.tables.fields import Field
 from data.tables.lines import LinesTable
@@ -29,6 +30,7 @@ from data.tables.source import TableSource
 from data.tables.table import Chunk, Table
 
 VALUES = "values"  # the records' key
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 class SequenceSource(TableSource):
@@ -67,18 +69,41 @@ class SequenceSource(TableSource):
         super().__init__(options, fields)
         self._columns = _Columns(tuple(features), id, time)
 
+    def splits(self, seed, stratify="label"):
+        self._columns.exact, self._columns.spread = True, _Spread()
+        return super().splits(seed, stratify)
+
     def read(self, paths, preprocessor=None, **options):
         self._expect(preprocessor)
+        self._columns.exact = bool(np.any(getattr(preprocessor, "level", 0)))
         return super().read(paths, preprocessor, **options)
 
     def requests(self, paths, preprocessor=None, echo=()):
         self._expect(preprocessor)
+        self._columns.exact = False
         self._columns.echoed = frozenset(echo)
         return super().requests(paths, preprocessor, echo)
 
     def _expect(self, preprocessor: Any) -> None:
         """Makes the features of a trained model those of a good row."""
         self._columns.width = getattr(preprocessor, "features", None)
+
+    def _read(self, tables, require_labels=True):
+        """Numbers are float64 where those of the training data, which are read first, differ in
+        digits that float32 does not have."""
+        records = super()._read(tables, require_labels)
+        spread, self._columns.spread = self._columns.spread, None
+        if spread is None:
+            return records
+        coarse = spread.coarse(self._columns.features)
+        self._columns.exact = bool(coarse)
+        if coarse:
+            return records.with_facts({"float32 of requests rounds": ", ".join(coarse)})
+        if isinstance(records, Records):
+            rounded = [values.astype(np.float32) for values in records.columns[VALUES]]
+            columns = {VALUES: np.fromiter(rounded, object, len(rounded))}
+            return replace(records, columns=records.columns | columns)
+        return records
 
     def _prepared(self, table: Table) -> Table:
         return (StepsTable if self._columns.id else SequencesTable)(table, self._columns)
@@ -97,7 +122,57 @@ class _Columns:
     id: str | None
     time: str | None
     width: int | None = None
+    exact: bool = False  # whether numbers are float64
+    spread: "_Spread | None" = None  # of all numbers, while it is wanted
     echoed: frozenset[str] = frozenset()  # need not be the same in a sequence: the first is taken
+
+    def taken(self, sequences: list[Any]) -> list[Any]:
+        """Sequences of float64, or problems, as records have them: without steps of no number at
+        the end, as a served model reads them."""
+        found = [_ended(values) for values in sequences]
+        if self.spread is not None:
+            self.spread.add([values for values in found if isinstance(values, np.ndarray)])
+        if self.exact:
+            return found
+        return [v.astype(np.float32) if isinstance(v, np.ndarray) else v for v in found]
+
+
+class _Spread:
+    """Mean and deviation of each feature, of numbers that are read in parts."""
+
+    def __init__(self) -> None:
+        self._count: Any = 0
+        self._sum: Any = 0.0
+        self._squares: Any = 0.0
+        self._around: np.ndarray | None = None  # near to all, so that squares keep their digits
+
+    def add(self, sequences: list[np.ndarray]) -> None:
+        """Takes arrays (steps, features)."""
+        if not sequences:
+            return
+        values = np.concatenate(sequences)
+        if self._around is None:
+            first = np.argmax(~np.isnan(values), axis=0)
+            self._around = np.nan_to_num(values[first, np.arange(values.shape[1])])
+        off = values - self._around
+        self._count += np.count_nonzero(~np.isnan(off), axis=0)
+        self._sum += np.nansum(off, axis=0)
+        self._squares += np.nansum(off**2, axis=0)
+
+    def coarse(self, names: Sequence[str]) -> list[str]:
+        """The features whose numbers differ by a small share of them, and what float32 does to
+        them, in words."""
+        if self._around is None:
+            return []
+        mean = self._sum / np.maximum(self._count, 1)
+        deviation = np.sqrt(np.maximum(self._squares / np.maximum(self._count, 1) - mean**2, 0))
+        level = np.abs(self._around + mean)
+        if len(level) > len(names):  # of one column with lists
+            names = [f"{names[0]}[{index}]" for index in range(len(level))]
+        return [
+            f"{clip(names[i])} by up to {np.spacing(np.float32(level[i])) / 2:,g}"
+            for i in np.flatnonzero((level > FAR * deviation) & (deviation > 0)).tolist()
+        ]
 
 
 @dataclass(frozen=True)
@@ -148,6 +223,7 @@ class SequencesTable(_Wrapped):
         for chunk in self.table.chunks([*self.own.features, *others], size):
             features = zip(*(chunk.cells[name] for name in self.own.features), strict=True)
             values = [_or_problem(self._sequence(cells)) for cells in features]
+            values = self.own.taken(values)
             cells = {name: chunk.cells[name] for name in others}
             yield Chunk(chunk.rows, {**cells, first: values}, chunk.broken)
 
@@ -193,7 +269,7 @@ class StepsTable(_Wrapped):
             Problem(f"{self.where(steps.bad[name][0])}: {steps.bad[name][1]}")
             if name in steps.bad
             else found
-            for name, found in zip(steps.names, steps.values, strict=True)
+            for name, found in zip(steps.names, self.own.taken(steps.values), strict=True)
         ]
         broken = sorted(steps.broken)
         for start in range(0, max(len(values), 1), size):
@@ -291,27 +367,24 @@ class _Steps:
             self.bad[name] = min(self.bad.get(name, found), found)
         return order
 
-    def _converted(
-        self, column: Field, cells: dict[str, list[Any]], names: list[str], rows: list[int]
-    ) -> list[Any]:
-        """A column's values; those that are none make their sequences bad."""
-        values, problems = column.convert(cells[column.column])
-        for index, why in problems.items():
-            self.bad.setdefault(names[index], (rows[index], why))
-        return values
-
     def _numbers(
         self, column: str, cells: list[Any], names: list[str], rows: list[int]
     ) -> np.ndarray:
-        number = Field(column, "number")
-        return number.array(self._converted(number, {column: cells}, names, rows))
+        """A column's numbers, float64: NaN where it has NaN, which is no problem."""
+        values, problems = Field(column, "number").convert(cells)
+        for index, why in problems.items():
+            if not _is_nan(cells[index]):
+                self.bad.setdefault(names[index], (rows[index], why))
+        return np.array(values, np.float64)
 
     def _share(self, column: str, cells: list[Any], names: list[str], rows: list[int]) -> None:
         """Sees to it that a sequence has one value of a column."""
         firsts = self.firsts.setdefault(column, {})
         for name, row, cell in zip(names, rows, cells, strict=True):
             first = firsts.setdefault(name, cell)
-            if cell != first and name not in self.bad and column not in self.own.echoed:
+            if cell == first or _plain(cell) == _plain(first):
+                continue
+            if name not in self.bad and column not in self.own.echoed:
                 why = (
                     f"column '{column}' is '{clip(str(cell))}' where the sequence '{clip(name)}' "
                     f"has '{clip(str(first))}' before"
@@ -323,11 +396,29 @@ def _or_problem(found: np.ndarray | str) -> np.ndarray | Problem:
     return Problem(found) if isinstance(found, str) else found
 
 
+def _ended(values: Any) -> Any:
+    """A sequence without steps of no number at its end; a problem if it has no number at all."""
+    if not isinstance(values, np.ndarray) or not np.isnan(values[-1]).all():
+        return values
+    some = np.flatnonzero(~np.isnan(values).all(axis=1))
+    return values[: some[-1] + 1] if len(some) else Problem("a sequence without a number")
+
+
+def _plain(cell: Any) -> Any:
+    """A cell as labels are compared."""
+    return tidy(cell) if isinstance(cell, str) else cell
+
+
+def _is_nan(cell: Any) -> bool:
+    text = isinstance(cell, str) and cell.strip().lower() == "nan"
+    return text or (isinstance(cell, float) and cell != cell)
+
+
 def to_sequence(cell: Any) -> np.ndarray | str:
-    """The numbers of a cell as float32 (steps, features), or what is wrong with it, in words.
+    """The numbers of a cell as float64 (steps, features), or what is wrong with it, in words.
 
     A cell is a list of numbers, a list of such lists, text of either as JSON, or text of numbers
-    with blanks or commas between them.
+    with blanks or commas between them. A number may be missing: NaN, or null in a list.
     """
     if isinstance(cell, str):
         cell = _parsed(cell)
@@ -337,20 +428,28 @@ def to_sequence(cell: Any) -> np.ndarray | str:
         return "is empty"
     try:
         array = np.asarray(cell)
+        if array.dtype == object and all(_is_number(part) for part in array.ravel()):
+            array = array.astype(np.float64)
     except ValueError:
         return "has steps of unequal numbers of features"
+    except OverflowError:
+        pass  # an integer of JSON has as many digits as it likes
     if array.size == 0:
         return "is empty"
     if array.dtype.kind not in "iufb" or array.ndim > 2:
         return f"is {clip(repr(cell))}, not a list of numbers"
-    with np.errstate(over="ignore"):
-        values = array.astype(np.float32).reshape(len(array) if array.ndim else 1, -1)
-    finite = np.isfinite(values).all(axis=1)
-    if not finite.all():
-        step = int(np.argmin(finite))
-        numbers = ", ".join(map(str, np.asarray(array, float).reshape(values.shape)[step]))
+    values = array.astype(np.float64).reshape(len(array) if array.ndim else 1, -1)
+    wrong = (np.abs(values) > _LARGEST).any(axis=1)
+    if wrong.any():
+        step = int(np.argmax(wrong))
+        numbers = ", ".join(map(str, values[step].tolist()))
         return f"has {numbers} at step {step + 1}, not a finite number"
     return values
+
+
+def _is_number(part: Any) -> bool:
+    """Whether part of a list is a number or null."""
+    return part is None or isinstance(part, int | float)
 
 
 def _parsed(text: str) -> list[Any] | str | None:

@@ -124,10 +124,8 @@ class TableSource:
         tables = self._open(paths, "test")
         records = self._read(tables, require_labels)
         labels = getattr(preprocessor, "labels", labels)
-        if labels is not None:
-            for key, field in self._fields.items():
-                if field.kind == "label":
-                    self._check_labels(records, tables, key, labels)
+        if labels is not None and "label" in self._fields:  # not of other names, such as ids
+            self._check_labels(records, tables, "label", labels)
         return records
 
     def folds(self, splits: Splits) -> Sequence[Splits]:

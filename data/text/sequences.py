@@ -162,10 +162,20 @@ class NumberPreprocessor(Preprocessor):
         labels: the classes' names, in the order of the model's outputs.
         features: numbers a step.
         max_length: steps at most; those after them are left out.
+        level: what is taken off each feature, before numbers of float64 become float32, in whose
+            digits they would not differ. () for nothing.
     """
 
-    def __init__(self, labels: Sequence[str], *, features: int, max_length: int = 256) -> None:
+    def __init__(
+        self,
+        labels: Sequence[str],
+        *,
+        features: int,
+        max_length: int = 256,
+        level: Sequence[float] = (),
+    ) -> None:
         super().__init__()
+        self.level = np.array([*level] or [0.0] * features, np.float64)
         self.labels = tuple(labels)
         self.features = features
         self.max_length = max_length
@@ -184,6 +194,9 @@ class NumberPreprocessor(Preprocessor):
 
     def encode(self, record: Mapping[str, tf.Tensor]) -> Encoded:
         values = record["values"]
+        if self.level.any():
+            values = tf.cast(values, tf.float64) - self.level
+        values = tf.cast(values, tf.float32)
         some = tf.reduce_any(~tf.math.is_nan(values), axis=-1)
         ends = tf.where(some, tf.range(1, tf.shape(values)[1] + 1), 0)
         lengths = tf.minimum(tf.reduce_max(tf.pad(ends, [[0, 0], [1, 0]]), 1), self.max_length)
@@ -205,8 +218,24 @@ class NumberPreprocessor(Preprocessor):
         return {"sequences cut": sum(len(steps) > self.max_length for steps in columns["values"])}
 
     def state(self) -> tuple[dict[str, Any], dict[str, Sequence[str]]]:
-        arguments = {"features": self.features, "max_length": self.max_length}
+        arguments = {
+            "features": self.features,
+            "max_length": self.max_length,
+            "level": self.level.tolist(),
+        }
         return arguments, {"labels": self.labels}
+
+
+def common_level(records: Any) -> list[float]:
+    """The level of a `NumberPreprocessor`: the mean of each feature of sequences of float64, which
+    float32 would not tell apart; nothing for those of float32."""
+    if next(records.chunks(1)).columns["values"][0].dtype != np.float64:
+        return []
+    parts = [np.concatenate(chunk.columns["values"].tolist()) for chunk in records.chunks()]
+    count = sum(np.count_nonzero(~np.isnan(part), axis=0) for part in parts)
+    means = sum(np.nansum(part, axis=0) for part in parts) / np.maximum(count, 1)
+    # Exactly what float32 has, as requests of it are moved by it, too.
+    return means.astype(np.float32).astype(float).tolist()
 
 
 def learn_tokens(records: Any, tokens: Tokens, size: int, lowercase: bool = True) -> list[str]:

@@ -17,7 +17,15 @@ from data.options import Tables
 from data.preprocessing import Preprocessor, raw_tensors
 from data.records import Records
 from data.series.sequence_tables import SequenceSource, to_sequence
-from data.text.sequences import NumberPreprocessor, TokenPreprocessor, learn_tokens, split_text
+from data.text.sequences import (
+    NumberPreprocessor,
+    TokenPreprocessor,
+    common_level,
+    learn_tokens,
+    split_text,
+)
+
+NAN = float("nan")
 
 PAD, UNK = 0, 1
 WORDS = ["[PAD]", "[UNK]", "wo", "n't", "it's", ",", "good", "é"]
@@ -325,10 +333,10 @@ def test_a_row_may_be_a_step_of_a_sequence(folder, limit):
         ("1 b 3", "has 'b' at step 2, not a number"),
         ("1_0", "has '1_0' at step 1, not a number"),
         ("[1, ", "is '[1,', not a list of numbers in JSON"),
-        ("1 nan", "has nan at step 2, not a finite number"),
+        ("1 -inf", "has -inf at step 2, not a finite number"),
         ([[1, 2], [3, float("inf")]], "has 3.0, inf at step 2, not a finite number"),
         ([1e39], "has 1e+39 at step 1, not a finite number"),
-        ([1, None], "is [1, None], not a list of numbers"),
+        ([{"a": 1}, None], "is [{'a': 1}, None], not a list of numbers"),
         (["1"], "is ['1'], not a list of numbers"),
         ([[1], [2, 3]], "has steps of unequal numbers of features"),
         ([[[1]]], "is [[[1]]], not a list of numbers"),
@@ -422,6 +430,77 @@ def test_requests_are_read_from_tables_and_from_lines(folder):
     long = SequenceSource(Tables(), ["x", "y"], "label", "walk", "t")
     (records,) = long.requests(write("long.csv", steps))
     assert values_of(records) == EXPECTED[::-1]
+
+
+ENDED = [[[1, 4], [NAN, 5], [3, NAN]], [[7, 8]]]  # as a model reads UNEQUAL
+UNEQUAL = [
+    {"x": [1, NAN, 3, NAN], "y": [4, 5, None, None], "label": "a"},
+    {"x": [7, NAN], "y": [8, NAN], "label": "b"},
+]
+
+
+@pytest.mark.parametrize("limit", [1024, 0])
+@pytest.mark.parametrize("name", ["w.jsonl", "w.parquet", "w.csv"])
+def test_missing_numbers_are_nan_and_steps_of_nothing_else_end_a_sequence(folder, name, limit):
+    rows = UNEQUAL
+    if name == "w.csv":
+        text = {"x": "1 nan 3 nan", "y": "[4, 5, NaN, null]", "label": "a"}
+        rows = [text, {"x": "7 NaN", "y": "8,nan", "label": "b"}]
+    path = write(name, rows)
+    records = read(path, memory_limit_mb=limit)
+    np.testing.assert_equal(values_of(records), ENDED)
+    assert next(records.chunks()).columns["values"][0].dtype == np.float32
+    (requests,) = SequenceSource(Tables(), ["x", "y"], "label").requests(path)
+    np.testing.assert_equal(values_of(requests), ENDED)
+
+
+def test_requests_may_have_missing_numbers_as_the_served_model_takes_them(folder):
+    path = write("r.txt", '{"values": [[1], [2], [NaN]]}\n{"values": [[1], [null], [3]]}\n')
+    (requests,) = SequenceSource(Tables(), ["x"], "label").requests(path)
+    np.testing.assert_equal(values_of(requests), [[[1], [2]], [[1], [NAN], [3]]])
+    path = write("none.jsonl", [{"x": [NAN, None], "label": "a"}, {"x": [1], "label": "b"}])
+    assert "row 1: a sequence without a number" in message(path, "x")
+
+
+@pytest.mark.parametrize("limit", [1024, 0])
+def test_a_step_may_have_a_missing_number_that_is_written(folder, limit):
+    rows = [("w", 1, NAN, 4), ("w", 2, 5, 6), ("w", 3, NAN, NAN)]
+    frame = pd.DataFrame(rows, columns=["walk", "t", "x", "y"]).assign(label=["a", "a ", "a"])
+    frame.to_csv("long.csv", index=False, na_rep="NaN")
+    records = read("long.csv", id="walk", time="t", memory_limit_mb=limit)
+    np.testing.assert_equal(values_of(records), [[[NAN, 4], [5, 6]]])
+
+
+@pytest.mark.parametrize("limit", [1024, 0])
+@pytest.mark.parametrize("id", [None, "walk"])
+def test_numbers_lose_what_they_have_in_common_before_they_are_float32(folder, limit, id):
+    sequences = [(20_000_000 + np.arange(i % 3, 8 + i)).tolist() for i in range(20)]
+    if id:
+        lines = [f"{i},{x},{'ab'[i % 2]}" for i, own in enumerate(sequences) for x in own]
+        path = write("long.csv", "\n".join(["walk,x,label", *lines]))
+    else:
+        path = write("w.jsonl", [{"x": x, "label": "ab"[i % 2]} for i, x in enumerate(sequences)])
+    options = Tables(train=path, memory_limit_mb=limit)
+    records = SequenceSource(options, ["x"], "label", id).splits(1).train
+    assert records.facts["float32 of requests rounds"] == "x by up to 1"
+    preprocessor = NumberPreprocessor(["a", "b"], features=1, level=common_level(records))
+    chunk = next(records.chunks()).columns["values"][:1]
+    inputs = preprocessor(raw_tensors({"values": chunk}))["values"].numpy()
+    assert inputs.dtype == np.float32 and np.unique(np.diff(inputs[0, :, 0])).tolist() == [1]
+    preprocessor.save(Path("assets"))
+    source = SequenceSource(options, ["x"], "label", id)
+    again = source.read(path, Preprocessor.load(Path("assets")))
+    assert next(again.chunks()).columns["values"][0].dtype == np.float64
+    assert next(source.requests(path)).columns["values"][0].dtype == np.float32
+
+
+@pytest.mark.parametrize("limit", [1024, 0])
+def test_plain_numbers_are_float32(folder, limit):
+    rows = [{"x": [i + 0.1, 2], "label": "ab"[i % 2]} for i in range(20)]
+    options = Tables(train=write("w.jsonl", rows), memory_limit_mb=limit)
+    train = SequenceSource(options, ["x"], "label").splits(1).train
+    assert next(train.chunks()).columns["values"][0].dtype == np.float32
+    assert train.facts.keys() == {"classes"} and common_level(train) == []
 
 
 def test_streamed_batches_hold_what_those_in_memory_do(folder):
