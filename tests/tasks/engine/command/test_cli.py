@@ -1,6 +1,7 @@
 """The command line: what options become before a verb gets them."""
 
 import shlex
+import shutil
 
 import pytest
 
@@ -173,3 +174,20 @@ def test_lines_that_are_printed_can_be_given_to_a_shell(tmp_path):
     assert here[-3:] == ["my model's", "--model_base_path", f"{tmp_path}/my model's"]
     assert f"{tmp_path}/my model's:/models/my model's" in docker
     assert "MODEL_NAME=my model's" in docker
+
+
+def test_a_run_that_starts_from_another_has_its_model_options(tmp_path, monkeypatch, capsys):
+    first, second = Run(tmp_path / "first"), Run(tmp_path / "second")
+    given = ["train", "--data.train", "a.csv"]
+    options = ["--model.window", "7", "--model.quantiles", "0.5"]
+    first.begin(understood(monkeypatch, Forecasting, *given, *options).plain)
+    given += ["--train.start_from", str(first.folder), "--run.dir", str(second.folder)]
+    config = understood(monkeypatch, Forecasting, *given)
+    assert (config.model.window, config.model.quantiles) == (7, [0.5])
+    assert understood(monkeypatch, Forecasting, *given, "--model.window", "8").model.window == 8
+    second.begin(config.plain)
+    shutil.rmtree(first.folder)
+    assert understood(monkeypatch, Forecasting, *given).plain == config.plain
+    with pytest.raises(SystemExit):
+        main(Forecasting, [*given[:-1], "third"])
+    assert f"{first.folder}: not a run folder" in capsys.readouterr().err
