@@ -221,8 +221,9 @@ def _named(cell: Any) -> str:
 def reason_of(error: tf.errors.OpError) -> str:
     """What TensorFlow says is wrong, on one line, without where in a graph it happened."""
     message = re.split(r"\n\t ?\[\[|\[Op:", str(error.message))[0]
-    message = message[message.rfind("\nNode: ") + 1 :]
-    message = re.sub(r"^Node: \S+\n|^(?:\{\{.*?\}\}\s*)+", "", message)
+    if message.startswith("Graph execution error"):
+        message = re.split(r"\n\n|\nNode: \S+\n", message)[-1]
+    message = re.sub(r"^(\{\{.*?\}\}|\d+ root error.*\n *\(0\) \w+:|\s)*", "", message)
     return " ".join(message.split())[:160]
 
 

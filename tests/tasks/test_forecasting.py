@@ -355,6 +355,21 @@ def test_predict_asks_for_the_columns_that_are_known_in_the_future(shops, tmp_pa
         assert "series 'north'" in error and "the model needs price for 3 time steps" in error
 
 
+def test_series_that_cant_be_forecast_do_not_stop_the_others(shops, tmp_path, capsys):
+    frame = pd.read_csv(with_future(shops, tmp_path / "future.csv", 3))
+    west = frame[(frame.shop == "west") & frame.sold.notna()]
+    path = write(pd.concat([frame[frame.shop == "south"][-9:], frame[frame.shop == "north"], west]),
+                 tmp_path / "some.csv")  # fmt: skip
+    output = tmp_path / "next.csv"
+    assert run("predict", "--run.dir", shops.folder, "--input", path, "--output", output) == 0
+    said = capsys.readouterr().err
+    assert "2 of 3 records could not be answered; the first: " in said and "'south': 6 time" in said
+    found = pd.read_csv(output)
+    assert found.series.tolist() == ["south"] + ["north"] * 3 + ["west"]
+    assert found.error.isna().tolist() == [False, True, True, True, False]
+    assert "the model needs price for 3 time steps" in found.error.iloc[-1]
+
+
 def test_errors_of_several_series_are_told_by_series(shops):
     assert metrics_of(shops.folder)["data"] == {"frequency": "D", "season": 7, "series": 3}
     report = (shops.folder / "report.md").read_text()

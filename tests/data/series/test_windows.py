@@ -486,3 +486,39 @@ def test_short_series_are_left_out_of_requests_where_bad_rows_are(tmp_path):
     source, preprocessor = source_of(tmp_path, text, **roles, on_bad_row="skip")
     [records] = source.requests(None, preprocessor)
     assert records.columns["series"].tolist() == ["a"]
+
+
+def test_series_that_cant_be_forecast_are_named_among_the_others(tmp_path):
+    days = [f"2020-01-{day:02}" for day in range(1, 11)]
+    text = "time,id,x,price\n" + "".join(f"{day},good,1,2\n" for day in days[:8])
+    text += "".join(f"{day},good,,2\n" for day in days[8:])
+    trained_on = text + "".join(f"{day},other,{day[-1]},2\n" for day in days)
+    source, preprocessor = source_of(tmp_path, trained_on, known="price", series_column="id")
+    text += "".join(f"{day},short,1,2\n" for day in days[:2])
+    text += "".join(f"{day},past,1,2\n" for day in days[:8])
+    text += "".join(f"{day},empty,,2\n" for day in days)
+    text += "".join(f"{day},twice,1,2\n" for day in days[:6] + days[:1])
+    (tmp_path / "b.csv").write_text(text)
+    options = replace(source._options, on_bad_row="answer")
+    source = WindowSource(options, window=3, horizon=2)
+    [requests] = source.requests(str(tmp_path / "b.csv"), preprocessor)
+    assert requests.columns["series"].tolist() == ["good"]
+    found = {one.echoed["series"]: one.problem for one in requests.asked}
+    assert list(found) == ["good", "short", "past", "empty", "twice"]
+    assert found["good"] is None
+    assert found["short"].startswith("2 time steps, and the model looks at the latest 3")
+    assert found["past"].startswith("0 rows of the future, and the model needs price for 2")
+    assert "column 'x' has no number in any row" in found["empty"]
+    assert "is in" in found["twice"] and "already" in found["twice"]
+    with pytest.raises(DataError, match="--echo id: a forecast is not of a row, but of a series"):
+        next(source.requests(None, preprocessor, ["id"]))
+
+
+def test_each_line_of_standard_input_is_answered_also_blank_ones(tmp_path, monkeypatch):
+    source, preprocessor = source_of(tmp_path, DAYS, **ROLES, on_bad_row="answer")
+    lines_in(monkeypatch, GOOD, "", "{}", GOOD)
+    [requests] = source.requests("-", preprocessor)
+    assert [one.problem and one.problem[:13] for one in requests.asked] == [
+        None, "an empty line", "a JSON object", None
+    ]  # fmt: skip
+    assert len(requests) == 2

@@ -503,6 +503,31 @@ def test_plain_numbers_are_float32(folder, limit):
     assert train.facts.keys() == {"classes"} and common_level(train) == []
 
 
+def test_bad_sequences_are_among_the_requests_with_their_ids_and_why(folder):
+    def asked(source, path, echo=()):
+        parts = list(source.requests(path, echo=echo))
+        assert sum(map(len, parts)) == sum(one.problem is None for p in parts for one in p.asked)
+        return [one for part in parts for one in part.asked]
+
+    answering = Tables(on_bad_row="answer")
+    source = SequenceSource(answering, ["x", "y"], "label")
+    lines = '1 2\t3 4\n\n{"x": [1], "y": [2, 3], "who": 5}\n{"x": [1]}\n'
+    found = asked(source, write("lines.txt", lines), ["who"])
+    assert [one.problem and one.problem.partition(" (")[0] for one in found] == [
+        None, "column 'x' is empty",
+        "column 'y' has 2 steps where 'x' has 1", "column 'y' is empty",
+    ]  # fmt: skip
+    assert [one.echoed["who"] for one in found] == [None, None, 5, None]
+    long = SequenceSource(answering, ["x", "y"], "label", "walk", "t")
+    path = write("long.csv", STEPS.replace("w1,9,2,5,a", "w1,9,oh,5,a"))
+    found = asked(long, path, ["t"])
+    assert [one.echoed["id"] for one in found] == ["w2", "w1"]
+    assert [one.problem for one in found] == [
+        None, "long.csv, row 4: column 'x' is 'oh', not a finite number"
+    ]  # fmt: skip
+    assert [one.row for one in found] == [2, 3]
+
+
 def test_streamed_batches_hold_what_those_in_memory_do(folder):
     rows = sequences(*[1 + index % 7 for index in range(40)])
     labels = np.array(["a", "b"] * 20, object)
