@@ -50,6 +50,9 @@ class Windows:
     """int64 (windows,): the row of each window's first step to forecast, which may be one behind a
     series' last where nothing is known of the future."""
 
+    left_out: int = 0
+    """Other windows, that have nothing measured to forecast, or a history that tells of it."""
+
     @classmethod
     def of(
         cls, section: Section, window: int, horizon: int, season: int = 1, split: str = "training"
@@ -85,7 +88,8 @@ class Windows:
                 f"from {stamp_text(section.first)} on; give more data, leave out columns that were "
                 "rarely measured, or take another --data.fill."
             )
-        return cls(section, window, horizon, season, origins[usable])
+        left_out = int(np.count_nonzero(~usable))
+        return cls(section, window, horizon, season, origins[usable], left_out)
 
     @classmethod
     def latest(
@@ -173,6 +177,8 @@ class Windows:
         short = np.count_nonzero(np.diff(series.bounds) < self.window + self.horizon)
         if short:
             facts["series too short"] = int(short)
+        if self.left_out:
+            facts["windows left out"] = self.left_out
         facts |= series.rounding
         for column, cells in zip(series.columns.static, series.static.T, strict=True):
             if count := sum(map(is_missing, cells)):
