@@ -287,7 +287,9 @@ class TestServer:
         ) as server:
             answer = server.post(PREDICT, {"signature_name": "hooked", "instances": [1]})
             assert (answer.status, answer.error) == (504, "Timed out waiting for notification")
-            assert server.post(PREDICT, {"instances": [1]}).json == {"predictions": [2.0]}
+            # Under load, others may take longer than so little time, too.
+            expected = {"predictions": [2.0]}
+            eventually(lambda: server.post(PREDICT, {"instances": [1]}).json == expected)
             hook.gate.set()
 
     def test_a_call_that_takes_too_long_is_deadline_exceeded(self, tmp_path, hook):
