@@ -14,7 +14,8 @@ class Tables:
     """The data: files of records, one record a row."""
 
     train: list[str] | str | None = None
-    """Training data: a path, several paths, a glob, `tfds:NAME[/SPLIT]`, or `sample`. CSV, TSV,
+    """Training data: a path, several (with blanks or commas between them), a glob,
+    `tfds:NAME[/SPLIT]`, or `sample`. CSV, TSV,
     JSONL (.json, .jsonl), Parquet and TFRecord of tf.train.Example (.tfrecord, .tfrecords, .tfrec,
     also in shards like train.tfrecord-00000-of-00004), by the file's ending; all but Parquet also
     as .gz. Files of more than `memory_limit_mb` together are streamed: CSV, TSV and JSONL in chunks
