@@ -86,17 +86,28 @@ def read_tokenizer(folder: Path, preset: str) -> Vocabulary | Subwords:
         model = downloads.read_json(folder / "config.json", preset)
         config["tokenizer_class"] = model.get("tokenizer_class")
     files = _Files(folder, preset, tokenizer, config)
+    try:
+        return _read(files)
+    except PresetError:
+        raise
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise PresetError(
+            f"{preset}: the tokenizer's files are damaged ({type(error).__name__} "
+            f"{downloads.one_line(error)}); copy the whole folder again"
+        ) from error
+
+
+def _read(files: "_Files") -> Vocabulary | Subwords:
     files.check_settings()
-    kind = tokenizer.get("model", {}).get("type")
+    kind = files.tokenizer.get("model", {}).get("type")
     if kind is None:
         kind = "Unigram" if files.wants_sentencepiece() else "WordPiece"
-    if kind == "WordPiece":
-        return _wordpiece(files)
-    if kind == "Unigram":
-        return _unigram(files)
-    raise PresetError(
-        f"{preset}: tokenizer.json is of type {kind}; only WordPiece and Unigram can be loaded"
-    )
+    if kind not in ("WordPiece", "Unigram"):
+        raise PresetError(
+            f"{files.preset}: tokenizer.json is of type {kind}; only WordPiece and Unigram can be "
+            "loaded; choose another preset"
+        )
+    return _wordpiece(files) if kind == "WordPiece" else _unigram(files)
 
 
 @dataclass(frozen=True)
@@ -127,13 +138,15 @@ class _Files:
         """Raises PresetError at what plain tokenizers don't have."""
         if self.kind and self.kind not in (*_BERT_CLASSES, *_GENERAL_CLASSES, _XLM_R):
             raise self.refuse(f"its tokenizer is a {self.config['tokenizer_class']}")
+        if not self.kind and "AutoTokenizer" in (self.config.get("auto_map") or {}):
+            raise self.refuse("its tokenizer is code of its own (auto_map)")
         for option in ("word_tokenizer_type", "subword_tokenizer_type"):
             if (value := self.config.get(option)) not in (None, "basic", "wordpiece"):
                 raise self.refuse(f"tokenizer_config.json asks for {option} {value}")
         if self.config.get("do_basic_tokenize") is False and not self.tokenizer:
             raise self.refuse("tokenizer_config.json says do_basic_tokenize false")
         if kept := self.config.get("never_split"):
-            known = {token.content for token in self.added()}
+            known = self.special() | {token.content for token in self.added()}
             if unknown := [token for token in kept if token not in known]:
                 raise PresetError(
                     f"{self.preset}: tokenizer_config.json has {unknown[0]} under never_split; add "

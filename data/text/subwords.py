@@ -92,7 +92,7 @@ class TranslationPreprocessor(Preprocessor):
             (source_model, source_normalization),
             (target_model or source_model, target_normalization),
         )
-        tokenizers = {side: _Tokenizer(*side, lowercase) for side in dict.fromkeys(sides)}
+        tokenizers = {side: RuledTokenizer(*side, lowercase) for side in dict.fromkeys(sides)}
         self._source, self._target = (tokenizers[side] for side in sides)
 
     @property
@@ -239,11 +239,12 @@ class SentencePieceTokenizer(tf_text.SentencepieceTokenizer):
     """
 
     def __init__(self, model: bytes, add_eos: bool) -> None:
-        super().__init__(model, out_type=tf.int32, add_eos=add_eos)
+        with tf.Graph().as_default():  # never run: a second model of 250,000 pieces takes seconds
+            super().__init__(model, out_type=tf.int32, add_eos=add_eos)
         self._model_resource = _Model(model)
 
 
-class _Tokenizer(SentencePieceTokenizer):
+class RuledTokenizer(SentencePieceTokenizer):
     """To ids with END, of texts as a rule has them; by no rule, as the model itself has."""
 
     def __init__(self, model: bytes, rule: Rule | None, lowercase: bool) -> None:
@@ -392,7 +393,7 @@ def _ruled(model: bytes, rule: Rule) -> bytes:
     """The same SentencePiece model with other rules of what texts become first."""
     normalizer = sentencepiece.SentencePieceNormalizer(
         rule_name=_named(rule),
-        add_dummy_prefix=rule != "identity",  # see `_Tokenizer.tokenize`
+        add_dummy_prefix=rule != "identity",  # see `RuledTokenizer.tokenize`
         escape_whitespaces=True,
         remove_extra_whitespaces=rule != "identity",
     )

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_text as tf_text
 from sentencepiece import sentencepiece_model_pb2
@@ -52,6 +53,7 @@ class UnigramPreprocessor(EncoderPreprocessor):
     ) -> None:
         proto = pb.ModelProto.FromString(subwords_model)
         self.vocabulary = tuple(piece.piece for piece in proto.pieces)
+        types = [piece.type for piece in proto.pieces]
         self.added_tokens = tuple(AddedToken(**token) for token in added_tokens)
         self._model = subwords_model
         self._arguments = {
@@ -63,16 +65,15 @@ class UnigramPreprocessor(EncoderPreprocessor):
             "special_tokens": special_tokens,
         }
         special = [
-            AddedToken(piece.piece, position, normalized=False)
-            for position, piece in enumerate(proto.pieces)
-            if special_tokens and piece.type in (_TYPES.CONTROL, _TYPES.UNKNOWN)
+            AddedToken(self.vocabulary[position], position, normalized=False)
+            for position, kind in enumerate(types)
+            if special_tokens and kind in (_TYPES.CONTROL, _TYPES.UNKNOWN)
         ]
         index = self.vocabulary.index
-        unknown = [piece.type for piece in proto.pieces].index(_TYPES.UNKNOWN)
         super().__init__(
             labels,
-            Pieces(proto, [*special, *self.added_tokens]),
-            (index(padding), unknown, index(start), index(end)),
+            Pieces(subwords_model, len(types), [*special, *self.added_tokens]),
+            (index(padding), types.index(_TYPES.UNKNOWN), index(start), index(end)),
             max_length=max_length,
             pair=pair,
             separators=separators,
@@ -93,22 +94,20 @@ class Pieces(tf.Module):
     """Texts, string (batch,), as ids of a SentencePiece model's pieces, ragged int32 (batch, None).
 
     Args:
-        proto: the model, a `ModelProto`.
+        model: the model, serialized, of `size` pieces.
         added_tokens: tokens to find before texts are split.
     """
 
-    def __init__(self, proto: Any, added_tokens: Sequence[AddedToken]) -> None:
+    def __init__(self, model: bytes, size: int, added_tokens: Sequence[AddedToken]) -> None:
         super().__init__()
         sought_later = any(token.normalized for token in added_tokens)
         self._added = AddedTokens(added_tokens, _normalize if sought_later else _as_they_are)
-        self._ids = [*range(len(proto.pieces)), *self._added.ids]
-        with_marks = pb.ModelProto()
-        with_marks.CopyFrom(proto)
+        self._ids = np.array([*range(size), *self._added.ids], np.int32)
+        marked = pb.ModelProto()
         for mark in self._added.marks:  # a word of its own, which has a blank before it
-            with_marks.pieces.add(piece=f"▁{mark}", score=0.0, type=_TYPES.USER_DEFINED)
-        self._tokenizer = SentencePieceTokenizer(
-            with_marks.SerializeToString(deterministic=True), add_eos=False
-        )
+            marked.pieces.add(piece=f"▁{mark}", score=0.0, type=_TYPES.USER_DEFINED)
+        # Serialized models one after the other are one model of the pieces of both.
+        self._tokenizer = SentencePieceTokenizer(model + marked.SerializeToString(), add_eos=False)
 
     def __call__(self, texts: tf.Tensor) -> tf.RaggedTensor:
         pieces = self._tokenizer.tokenize(self._added(texts))

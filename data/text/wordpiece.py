@@ -235,7 +235,7 @@ class WordPiece(tf.Module):
             added_tokens,
             lambda texts: normalize(texts, lowercase, strip_accents, marks=bool(added_tokens)),
         )
-        self._ids = [*range(len(vocabulary)), *self._added.ids]
+        self._ids = np.array([*range(len(vocabulary)), *self._added.ids], np.int32)
         self._tokenizer = tf_text.FastBertTokenizer(
             [*_matchable(vocabulary), *self._added.marks],
             token_out_type=tf.int32,

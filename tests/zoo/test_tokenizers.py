@@ -105,6 +105,12 @@ def refused(folder: Path, words: str) -> None:
         ("tokenizer_config", {"subword_tokenizer_type": "character"}, "type character"),
         ("tokenizer_config", {"never_split": ["[رابط]"]}, "has [رابط] under never_split"),
         ("tokenizer_config", {"tokenize_chinese_chars": False}, "keeps Chinese characters"),
+        (
+            "tokenizer_config",
+            {"tokenizer_class": None, "auto_map": {"AutoTokenizer": []}},
+            "auto_map",
+        ),
+        ("tokenizer", {"post_processor": {"type": "TemplateProcessing"}}, "files are damaged"),
         ("tokenizer", {"normalizer": None}, "the normalizer null, not BertNormalizer"),
         ("tokenizer", {"normalizer": {"type": "NFKC"}}, "the normalizer NFKC"),
         ("tokenizer", {"pre_tokenizer": {"type": "Whitespace"}}, "the pre_tokenizer Whitespace"),
@@ -135,7 +141,7 @@ def test_a_tokenizer_that_a_graph_cannot_do_is_refused(tiny, file, changes, word
 
 def test_words_that_are_never_split_may_be_added_tokens(tiny):
     (tiny / "added_tokens.json").write_text('{"[link]": 80}')
-    edit(tiny / "tokenizer_config.json", never_split=["[link]"])
+    edit(tiny / "tokenizer_config.json", never_split=["[link]", "[SEP]"])
     assert load_vocabulary(str(tiny)).added == (AddedToken("[link]", 80),)
 
 
