@@ -109,7 +109,19 @@ class TimeSeries(Tables):
 
     time_column: str = "time"
     """The column of the time stamps: ISO 8601 ("2016-07-01 00:00:00", "2016-07", "2016"; without a
-    zone they are UTC), seconds or milliseconds since 1970, years, or Parquet's timestamps."""
+    zone they are UTC), quarters ("2016-Q3") and weeks ("2016-W26"), Parquet's timestamps, or
+    numbers, of which --data.time_unit tells more."""
+
+    time_unit: Literal["auto", "index", "s", "ms", "us", "ns", "date", "excel"] = "auto"
+    """What numbers in the time column are: a plain index, which goes on; seconds, milliseconds,
+    microseconds or nanoseconds since 1970; dates by their digits (2016, 201607, 20160701); or days
+    as Excel counts them. auto tells by how large they are; whole numbers below 1e8 that are no
+    dates are an index. A trained model keeps it."""
+
+    time_zone: str | None = None
+    """The zone of time stamps that name none, such as Europe/Berlin: steps of days, weeks and
+    months are then of its days, the time of day is its own, and answers have it. Time stamps of
+    Parquet may name theirs; else they are UTC. A trained model keeps it."""
 
     targets: list[str] | str | None = None
     """The columns to forecast: several, or one text with commas: "OT,HUFL". All columns of numbers
@@ -129,8 +141,8 @@ class TimeSeries(Tables):
 
     frequency: str = "auto"
     """How far apart time steps are, as pandas names it: "h", "15min", "D", "W", "MS" (months), "QS"
-    (quarters), "YS" (years); auto takes the most common difference, and refuses data with a second
-    one in more than a tenth of the steps. Business days are "D": weekends are then filled."""
+    (quarters), "YS" (years), "B" (Monday to Friday), and 1 for an index; auto takes the most common
+    difference, and refuses data with a second one in more than a tenth of the steps."""
 
     fill: Literal["error", "forward", "interpolate", "zero"] = "forward"
     """What to do about time steps that are absent and cells that are empty, NaN or infinite: stop
@@ -162,6 +174,8 @@ class TimeSeries(Tables):
     def __post_init__(self) -> None:
         for name in ("validation_fraction", "test_fraction"):
             self._require(name, 0 <= getattr(self, name) <= 0.5, "from 0 to 0.5")
+        if self.time_zone is not None:
+            _check_zone(self.time_zone)
         self._require("season", self.season is None or self.season >= 1, "at least 1")
         self._require("backtest_folds", 0 <= self.backtest_folds <= 50, "from 0 to 50")
         options: dict[str, str] = {}
@@ -180,6 +194,20 @@ class TimeSeries(Tables):
         if isinstance(value, str) and not option.endswith("_column"):
             value = [name.strip() for name in value.split(",")]
         return [name for name in ([value] if isinstance(value, str) else value or []) if name]
+
+
+def _check_zone(name: str) -> None:
+    """Raises unless there is such a time zone."""
+    from difflib import get_close_matches
+    from zoneinfo import ZoneInfo, available_timezones
+
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, KeyError):  # as for "../x", a folder, and what is not there
+        cities = {zone.rpartition("/")[2].lower(): zone for zone in sorted(available_timezones())}
+        close = get_close_matches(name.rpartition("/")[2].lower().replace(" ", "_"), cities, 1)
+        hint = f"did you mean {cities[close[0]]}?" if close else "name one such as Europe/Berlin."
+        raise DataError(f"--data.time_zone {name!r} is no time zone; {hint}") from None
 
 
 @dataclass(frozen=True)

@@ -14,51 +14,64 @@ import re
 from collections.abc import Sequence
 from datetime import date
 
+import numpy as np
 import tensorflow as tf
 
+from data.series.clock import UTC, Clock
 from data.series.frequency import DAY, HOUR, Frequency
+from data.series.zones import Zone
 
 WEEK = 7 * DAY
 YEAR = 365.2425 * DAY
 
-_PATTERN = (
+_DATE = (
     r"\s*(\d{4})(?:-(0[1-9]|1[0-2])(?:-(\d{2})"
     r"(?:[T ]([01]\d|2[0-3]):([0-5]\d)(?::([0-5]\d)(?:\.\d*)?)?)?)?)?"
-    r"(?:Z|[+]00:?00)?\s*"
 )
-_MESSAGE = "time must be like 2016-07-01 13:00:00 (UTC), 2016-07-01, 2016-07 or 2016, not:"
+_PATTERN = _DATE + r"(?:Z|[+]00:?00)?\s*"
+_ZONED = _DATE + r" ?(?:Z|([-+])(\d{2})(?::?([0-5]\d))?)?\s*"
 
 
-def parse_times(texts: tf.Tensor) -> tf.Tensor:
-    """Seconds since 1970-01-01 UTC, int64, of ISO 8601 texts such as 2016-07-01 13:00:00, 2016-07,
-    or 2016; those without a zone are UTC.
+def parse_times(texts: tf.Tensor, clock: Clock = UTC) -> tf.Tensor:
+    """Seconds as a clock has them, int64, of ISO 8601 texts such as 2016-07-01 13:00:00, 2016-07,
+    or 2016; those without a zone are of the clock's.
 
     Raises:
-        tf.errors.InvalidArgumentError: a text is not like that, names no real day, or has
-            another zone than UTC.
+        tf.errors.InvalidArgumentError: a text is not like that, names no real day, or, if the clock
+            is UTC, has another zone.
     """
-    known = tf.reduce_all(tf.strings.regex_full_match(texts, _PATTERN))
-    with tf.control_dependencies([tf.debugging.Assert(known, [_MESSAGE, texts])]):
+    pattern, message = _pattern(clock), _message(clock)
+    known = tf.reduce_all(tf.strings.regex_full_match(texts, pattern))
+    with tf.control_dependencies([tf.debugging.Assert(known, [message, texts])]):
         texts = tf.identity(texts)
+
+    def number(group: int, first: str) -> tf.Tensor:
+        # A part that is not there leaves nothing; months and days begin with 1.
+        part = tf.strings.regex_replace(texts, pattern, rf"\{group}")
+        return tf.strings.to_number(tf.strings.regex_replace(part, "^$", first), tf.int64)
+
     year, month, day, hour, minute, second = (
-        tf.strings.to_number(
-            # A part that is not there leaves nothing; months and days begin with 1.
-            tf.strings.regex_replace(
-                tf.strings.regex_replace(texts, _PATTERN, rf"\{group + 1}"), "^$", first
-            ),
-            tf.int64,
-        )
-        for group, first in enumerate(("0", "1", "1", "0", "0", "0"))
+        number(group, first) for group, first in enumerate(("0", "1", "1", "0", "0", "0"), 1)
     )
     days = _days(year, month, day)
     there_is = tf.reduce_all(_civil(days)[2] == day)  # 2016-02-30 would be another day
-    with tf.control_dependencies([tf.debugging.Assert(there_is, [_MESSAGE, texts])]):
-        return days * DAY + hour * HOUR + minute * 60 + second
+    with tf.control_dependencies([tf.debugging.Assert(there_is, [message, texts])]):
+        shown = days * DAY + hour * HOUR + minute * 60 + second
+    if not clock.zone:
+        return shown
+    ahead = number(8, "0") * HOUR + number(9, "0") * 60
+    behind = tf.strings.regex_replace(texts, pattern, r"\7") == "-"
+    instants = shown - tf.where(behind, -ahead, ahead)
+    given = tf.strings.regex_full_match(texts, r".*(Z|:.*[-+].*)\s*")
+    zone = Zone.named(clock.zone)
+    if clock.wall:
+        return tf.where(given, instants + _ahead(instants, zone.instants, zone), shown)
+    return tf.where(given, instants, shown - _ahead(shown, zone.walls, zone))
 
 
-def is_time(text: str) -> bool:
+def is_time(text: str, clock: Clock = UTC) -> bool:
     """Whether `parse_times` takes a text."""
-    parts = re.fullmatch(_PATTERN, text, re.ASCII)
+    parts = re.fullmatch(_pattern(clock), text, re.ASCII)
     if parts is None:
         return False
     year, month, day = (int(part or "1") for part in parts.groups()[:3])
@@ -69,8 +82,16 @@ def is_time(text: str) -> bool:
     return True
 
 
-def format_times(seconds: tf.Tensor) -> tf.Tensor:
-    """Texts such as 2016-07-01 13:00:00 of seconds since 1970-01-01 UTC."""
+def format_times(seconds: tf.Tensor, clock: Clock = UTC) -> tf.Tensor:
+    """Texts such as 2016-07-01 13:00:00 of seconds as a clock has them; of a zone's hours with
+    what they are ahead of UTC: 2016-07-01 13:00:00+02:00."""
+    if clock.zone and not clock.wall:
+        zone = Zone.named(clock.zone)
+        ahead = _ahead(seconds, zone.instants, zone)
+        minutes = tf.abs(ahead) // 60
+        sign = tf.where(ahead < 0, "-", "+")
+        ends = [sign, _digits(minutes // 60, 2), ":", _digits(minutes % 60, 2)]
+        return tf.strings.join([format_times(seconds + ahead), *ends])
     days = seconds // DAY
     rest = seconds - days * DAY
     year, month, day = _civil(days)
@@ -83,12 +104,25 @@ def format_times(seconds: tf.Tensor) -> tf.Tensor:
     )
 
 
+def shown(seconds: tf.Tensor, clock: Clock) -> tf.Tensor:
+    """What clocks show at times that a clock has, in seconds."""
+    if not clock.zone or clock.wall:
+        return seconds
+    zone = Zone.named(clock.zone)
+    return seconds + _ahead(seconds, zone.instants, zone)
+
+
 def shift(seconds: tf.Tensor, steps: tf.Tensor, frequency: Frequency) -> tf.Tensor:
     """Times some steps later, int64; a day that a month lacks becomes its last one.
 
     Args:
         seconds, steps: int64, of shapes that broadcast.
     """
+    if frequency.business:
+        week, day = (seconds // DAY + 3) // 7, (seconds // DAY + 3) % 7
+        # A weekend counts as the Friday before.
+        day = week * 5 + tf.minimum(day, 4) + steps * (frequency.seconds // DAY)
+        return (day // 5 * 7 + day % 5 - 3) * DAY + seconds % DAY
     if not frequency.months:
         return seconds + steps * frequency.seconds
     days = seconds // DAY
@@ -98,6 +132,8 @@ def shift(seconds: tf.Tensor, steps: tf.Tensor, frequency: Frequency) -> tf.Tens
     length = _days(year + month // 12, month % 12 + 1, tf.ones_like(month)) - _days(
         year, month, tf.ones_like(month)
     )
+    if frequency.day:
+        day = tf.constant(frequency.day, tf.int64)
     day = length if frequency.end else tf.minimum(day, length)
     return _days(year, month, day) * DAY + (seconds - days * DAY)
 
@@ -105,7 +141,9 @@ def shift(seconds: tf.Tensor, steps: tf.Tensor, frequency: Frequency) -> tf.Tens
 def calendar_periods(frequency: Frequency, span: float = math.inf) -> tuple[float, ...]:
     """The periods, in seconds, of which a model is told where a time is: those that have two steps
     at least, and that data of this span, in seconds, show twice. In a year that was seen once,
-    every day has but one history, which can only be learned by heart."""
+    every day has but one history, which can only be learned by heart. An index has none."""
+    if frequency.index:
+        return ()
     step = frequency.seconds or frequency.months * YEAR / 12
     # Two years of data may be a day short of two mean years.
     long = span + DAY
@@ -123,6 +161,22 @@ def calendar_features(seconds: tf.Tensor, periods: Sequence[float]) -> tf.Tensor
         angle = tf.cast(tf.math.floormod(since, period) * (2 * math.pi / period), tf.float32)
         features += [tf.sin(angle), tf.cos(angle)]
     return tf.stack(features, axis=-1)
+
+
+def _pattern(clock: Clock) -> str:
+    return _ZONED if clock.zone or (clock.wall and not clock.ahead) else _PATTERN
+
+
+def _message(clock: Clock) -> str:
+    zone = clock.zone or "UTC"
+    return f"time must be like 2016-07-01 13:00:00 ({zone}), 2016-07-01, 2016-07 or 2016, not:"
+
+
+def _ahead(seconds: tf.Tensor, changes: np.ndarray, zone: Zone) -> tf.Tensor:
+    """How far clocks are ahead of UTC, in seconds: between which changes times are."""
+    flat = tf.reshape(seconds, [-1])
+    place = tf.searchsorted(tf.constant(changes), flat, side="right")
+    return tf.reshape(tf.gather(tf.constant(zone.offsets), place), tf.shape(seconds))
 
 
 def _days(year: tf.Tensor, month: tf.Tensor, day: tf.Tensor) -> tf.Tensor:

@@ -11,7 +11,6 @@ import numpy as np
 from data.errors import DataError
 from data.series.grid import Grid
 from data.series.stamped import Columns, StampedRows, of_series
-from data.series.stamps import stamp_text
 from data.tables.opening import describe
 
 
@@ -124,7 +123,7 @@ def _check_complete(gaps: np.ndarray, grid: Grid, rows: StampedRows, columns: Co
     if len(absent):
         name = of_series(rows.names[grid.series_of(absent[0])])
         raise DataError(
-            f"{describe(rows.sources)}: no row for {stamp_text(grid.times[absent[0]])}{name}"
+            f"{describe(rows.sources)}: no row for {rows.clock.text(grid.times[absent[0]])}{name}"
             f"{_in_all(absent, 'time steps are absent')}; add them, {ask}"
         )
     found, numbers = np.nonzero(gaps[grid.positions])

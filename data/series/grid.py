@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.errors import DataError
-from data.series.frequency import Frequency
+from data.series.frequency import Frequency, advice
 from data.series.stamped import StampedRows
-from data.series.stamps import stamp_text
 
 # Time steps there may be for each row, and beside: one stamp of a wrong century makes millions.
 SPARSEST, SPARE = 50, 10_000
@@ -89,8 +88,8 @@ def _raise_off_grid(rows: StampedRows, off: np.ndarray, frequency: Frequency) ->
     others = f" ({len(off):,} such rows)" if len(off) > 1 else ""
     raise DataError(
         f"{rows.where(row)}: {rows.moment(row)} is not a whole number of steps of "
-        f"'{frequency.alias}' after the first time stamp, {stamp_text(start)}{others}; correct "
-        "them, or name another frequency with --data.frequency."
+        f"'{frequency.alias}' after the first time stamp, {rows.clock.text(start)}{others}; "
+        f"correct them{advice(rows.times, rows.bounds(), rows.clock.index)}."
     )
 
 
@@ -99,7 +98,7 @@ def _raise_sparse(rows: StampedRows, steps: int, frequency: Frequency) -> None:
     row = int(np.argmax(gaps))
     raise DataError(
         f"{rows.where(row + 1)}: {rows.moment(row + 1)} leaves a gap after {rows.where(row)}, "
-        f"{stamp_text(rows.times[row])}; with steps of '{frequency.alias}' there would be "
+        f"{rows.clock.text(rows.times[row])}; with steps of '{frequency.alias}' there would be "
         f"{steps:,} for {len(rows):,} rows. Correct the time stamps, or name another frequency "
         "with --data.frequency."
     )

@@ -14,7 +14,8 @@ import tensorflow as tf
 
 from data.cells import tidy
 from data.preprocessing import Encoded, Preprocessor
-from data.series.calendar import calendar_features, calendar_periods, parse_times, shift
+from data.series.calendar import calendar_features, calendar_periods, parse_times, shift, shown
+from data.series.clock import Clock
 from data.series.frequency import Frequency
 from data.series.sections import Columns, Section, SeriesSet
 from data.series.stamped import is_missing
@@ -52,6 +53,7 @@ class ForecastPreprocessor(Preprocessor):
         fill: how the training data were filled, as `--data.fill` says.
         level: of each column of numbers, what is taken off before all else: in `inputs`, `mean` and
             what the model answers it is off already. () for nothing.
+        clock: what the time column of the training data means: unit, zone, wall, ahead.
         static: each static column's words, or mean and deviation.
         quantiles: those that are forecast beside the mean.
     """
@@ -72,6 +74,7 @@ class ForecastPreprocessor(Preprocessor):
         series_errors: Mapping[str, Sequence[float]] | None = None,
         fill: str = "forward",
         level: Sequence[float] = (),
+        clock: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.columns = Columns(**{kind: tuple(names) for kind, names in columns.items()})
@@ -87,6 +90,7 @@ class ForecastPreprocessor(Preprocessor):
         self.quantiles = tuple(quantiles)
         self.fill = fill
         self.level = np.array([*level] or [0.0] * len(self.mean), np.float64)
+        self.clock = Clock(**(clock or {}))
         self._static = [dict(column) for column in static]
 
     @property
@@ -118,7 +122,9 @@ class ForecastPreprocessor(Preprocessor):
     def __call__(self, record: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         history = record["history"]
         batch = tf.shape(history)[0]
-        seconds = parse_times(record["time"]) if self.calendar else tf.zeros([batch], tf.int64)
+        seconds = tf.zeros([batch], tf.int64)
+        if self.calendar:
+            seconds = parse_times(record["time"], self.clock)
         future = record.get("future", tf.zeros([batch, self.horizon, 0]))
         history, future = self._less_level(history, 0), self._less_level(future, self._first_known)
         static = record.get("static", tf.zeros([batch, 0], tf.string))
@@ -131,7 +137,7 @@ class ForecastPreprocessor(Preprocessor):
 
         Args:
             history: float32 (batch, window, columns), less `level`, as `known` is.
-            last_time: int64 (batch,), seconds, of the last step of the history.
+            last_time: int64 (batch,), seconds as `clock` has them, of the last step of the history.
             known: float32 (batch, horizon, known columns).
             static: float32 (batch, features), from `encode_static`.
         """
@@ -144,7 +150,7 @@ class ForecastPreprocessor(Preprocessor):
         features = [tf.zeros([tf.shape(history)[0], self.window + self.horizon, 0])]
         if self.calendar:
             times = shift(last_time[:, tf.newaxis], steps, self.frequency)
-            features.append(calendar_features(times, self.calendar))
+            features.append(calendar_features(shown(times, self.clock), self.calendar))
         if self.columns.known:
             known = tf.concat([history[..., first_known:], known], axis=1)
             known = self._filled(known, first_known)
@@ -242,6 +248,7 @@ class ForecastPreprocessor(Preprocessor):
             "series_errors": self.series_errors,
             "fill": self.fill,
             "level": self.level.tolist(),
+            "clock": asdict(self.clock),
         }
         return arguments, {}
 
@@ -278,6 +285,7 @@ def fit_forecast_preprocessor(
         series_errors=dict(zip(series.names, own.tolist(), strict=True)),
         fill=series.fill,
         level=series.level,
+        clock=asdict(series.clock),
     )
 
 

@@ -17,6 +17,7 @@ from data.errors import DataError
 from data.options import Tables
 from data.records import Asked, Requests
 from data.series.calendar import is_time
+from data.series.clock import Clock
 from data.tables.lines import available_lines
 from data.tables.table import line_text, not_utf8, parse_object
 
@@ -26,7 +27,9 @@ REQUESTS = 256  # that are yielded at once
 Row = dict[str, np.ndarray]
 
 
-def raw_records(specs: Mapping[str, tf.TensorSpec], options: Tables) -> Iterator[Requests]:
+def raw_records(
+    specs: Mapping[str, tf.TensorSpec], options: Tables, clock: Clock
+) -> Iterator[Requests]:
     """Records from standard input, as they come, at most 256 at a time.
 
     A blank line is none, unless each line is to be answered: then it can't be.
@@ -35,6 +38,7 @@ def raw_records(specs: Mapping[str, tf.TensorSpec], options: Tables) -> Iterator
         specs: what a record is made of, by name, with the batch as the first dimension; "time" is a
             time stamp. A number that is null or NaN is missing.
         options: say what to do with a bad row.
+        clock: which time stamps there may be.
 
     Raises:
         DataError: a line is no such record, and is not to be skipped.
@@ -47,7 +51,7 @@ def raw_records(specs: Mapping[str, tf.TensorSpec], options: Tables) -> Iterator
             for row, line in enumerate(part, first):
                 if not line.strip() and options.on_bad_row != "answer":
                     continue
-                found, where = _record(line, row, specs), f"{NAME}, row {row}"
+                found, where = _record(line, row, specs, clock), f"{NAME}, row {row}"
                 if isinstance(found, dict):
                     good.append(found)
                     asked.append(Asked(NAME, row, where))
@@ -63,7 +67,7 @@ def raw_records(specs: Mapping[str, tf.TensorSpec], options: Tables) -> Iterator
             yield Requests(columns, len(asked) - len(good), NAME, asked=asked)
 
 
-def _record(line: bytes, row: int, specs: Mapping[str, tf.TensorSpec]) -> Row | str:
+def _record(line: bytes, row: int, specs: Mapping[str, tf.TensorSpec], clock: Clock) -> Row | str:
     """The record on a line, or what is wrong with it in words."""
     try:
         text = line_text(line, row)
@@ -79,14 +83,14 @@ def _record(line: bytes, row: int, specs: Mapping[str, tf.TensorSpec]) -> Row | 
         return f"a JSON object with the keys {keys}, where they are {', '.join(specs)}"
     cells: Row = {}
     for name, spec in specs.items():
-        cell = _cell(name, record[name], spec)
+        cell = _cell(name, record[name], spec, clock)
         if isinstance(cell, str):
             return f"'{name}' {cell}"
         cells[name] = cell
     return cells
 
 
-def _cell(name: str, value: Any, spec: tf.TensorSpec) -> np.ndarray | str:
+def _cell(name: str, value: Any, spec: tf.TensorSpec, clock: Clock) -> np.ndarray | str:
     """A part of a record as an array, or what is wrong with it in words."""
     shape = tuple(spec.shape[1:])
     texts = spec.dtype == tf.string
@@ -95,7 +99,7 @@ def _cell(name: str, value: Any, spec: tf.TensorSpec) -> np.ndarray | str:
         size = f"{' x '.join(map(str, shape))} {noun}s, in lists" if shape else f"a {noun}"
         return f"is not {size}"
     array = np.array(value, object)
-    return _texts(name, array) if texts else _numbers(array)
+    return _texts(name, array, clock) if texts else _numbers(array)
 
 
 def _has_shape(value: Any, shape: tuple[int, ...]) -> bool:
@@ -105,14 +109,15 @@ def _has_shape(value: Any, shape: tuple[int, ...]) -> bool:
     return fits and all(_has_shape(part, shape[1:]) for part in value)
 
 
-def _texts(name: str, array: np.ndarray) -> np.ndarray | str:
+def _texts(name: str, array: np.ndarray, clock: Clock) -> np.ndarray | str:
     for part in array.ravel():
         if not isinstance(part, str):
             return f"has {clip(repr(part))}, which is no text"
         if any("\ud800" <= letter <= "\udfff" for letter in part):
             return "has half of a surrogate pair, which is no character"
-        if name == "time" and not is_time(part):
-            return f"is {clip(repr(part))}, not a time stamp such as 2016-07-01 13:00:00, in UTC"
+        if name == "time" and not is_time(part, clock):
+            zone = clock.zone or "UTC"
+            return f"is {clip(repr(part))}, not a time stamp such as 2016-07-01 13:00:00, in {zone}"
     return array
 
 

@@ -20,6 +20,7 @@ from data.cells import clip
 from data.checksum import checksum_of
 from data.errors import DataError
 from data.options import TimeSeries
+from data.series.clock import UTC, Clock
 from data.series.frequency import DAY, HOUR, MINUTE, Frequency
 from data.series.gaps import fill_gaps, future_of
 from data.series.grid import Grid
@@ -31,7 +32,6 @@ from data.series.stamped import (
     read_rows,
     static_of_series,
 )
-from data.series.stamps import stamp_text
 from data.tables.opening import describe, open_tables
 
 if TYPE_CHECKING:  # for TensorFlow takes seconds to import
@@ -69,7 +69,7 @@ class SeriesSet:
     """Booleans like `values`: False where a value was filled, or is to be forecast."""
 
     times: np.ndarray
-    """int64 (rows,) seconds since 1970-01-01 UTC."""
+    """int64 (rows,), as `clock` has them."""
 
     bounds: np.ndarray
     """int64 (series + 1,): series i has the rows bounds[i]:bounds[i + 1]."""
@@ -97,6 +97,9 @@ class SeriesSet:
 
     skipped: int = 0
     """Bad rows left out."""
+
+    clock: Clock = UTC
+    """What the time column means."""
 
     level: Sequence[float] = ()
     """What was taken off each column, as float64, so that float32 has the digits in which its
@@ -175,9 +178,9 @@ class Section:
 
     series: SeriesSet
     first: int
-    """Seconds since 1970-01-01 UTC."""
+    """A time as the series have them."""
     end: int
-    """Seconds since 1970-01-01 UTC, not in the section."""
+    """A time that is not in the section."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,6 +212,7 @@ def read_sections(options: TimeSeries, sample: str | None = None) -> Sections:
         sample=sample,
         columns=series.columns,
         frequency=series.frequency,
+        clock=series.clock,
         level=series.level,
     )
     validation, test = sections.validation, sections.test
@@ -226,6 +230,7 @@ def read_series(
     *,
     columns: Columns | None = None,
     frequency: Frequency | None = None,
+    clock: Clock | None = None,
     level: Sequence[float] | None = None,
     future: bool = False,
     tolerant: bool = False,
@@ -239,6 +244,7 @@ def read_series(
         sample: the path of the file that `sample` means.
         columns: those of a trained model, which must be there.
         frequency: that of a trained model, which the series must have.
+        clock: what the time column means to a trained model.
         level: what a trained model wants to be taken off each column; by default what the digits of
             float32 demand.
         future: keep what comes after the last target of a series as time steps to forecast, up to
@@ -251,7 +257,7 @@ def read_series(
     """
     tables = open_tables(options, paths, split, sample)
     columns = columns or find_columns(tables, options)
-    rows = read_rows(tables, options, columns)
+    rows = read_rows(tables, options, columns, clock)
     rows = rows.take(np.lexsort((rows.times, rows.series)))
     regular = partial(
         _regular,
@@ -319,6 +325,7 @@ def _regular(
         missing={column: count for column, count in counts.items() if count},
         fill=options.fill,
         skipped=rows.skipped,
+        clock=rows.clock,
         level=level,
         holes=coming.holes,
     )
@@ -458,7 +465,7 @@ def _check_changing(train: Section) -> None:
             constant.append(clip(name))
     if not constant:
         return
-    before = stamp_text(train.end)
+    before = series.clock.text(train.end)
     if len(constant) == len(series.columns.targets):
         raise DataError(
             f"{series.source}: no target ({', '.join(constant)}) ever changes before {before}, so "
@@ -482,12 +489,13 @@ def _frequency(
                 f"--data.frequency {options.frequency}: the model was trained on "
                 f"'{trained.alias}'; name that, or leave the option out."
             )
-        return named
+        _check_index(named.index, rows, options, source)
+        return named.anchored(rows.times)
     bounds = rows.bounds()
-    if trained is not None and len(rows) - len(rows.names) < 2:
+    if trained is not None and _fits(trained, rows):
         return trained
     try:
-        found = Frequency.infer(rows.times, bounds)
+        found = Frequency.infer(rows.times, bounds, rows.clock.index)
     except DataError as error:
         raise DataError(f"{source}: {error}") from error
     if trained is not None and not found.agrees(trained):
@@ -496,3 +504,24 @@ def _frequency(
             f"'{trained.alias}'; give series of that frequency."
         )
     return found
+
+
+def _fits(trained: Frequency, rows: StampedRows) -> bool:
+    """Whether rows are too few to tell another frequency, or are all on business days that a model
+    was trained on, as those of one week are."""
+    if len(rows) - len(rows.names) < 2:
+        return True
+    bounds = rows.bounds()
+    steps, on_grid = trained.steps(rows.times[bounds[:-1]][rows.series], rows.times)
+    within = np.diff(steps)[np.diff(rows.series) == 0]
+    return trained.business and bool(on_grid.all() and (within == 1).mean() > 0.5)
+
+
+def _check_index(index: bool, rows: StampedRows, options: TimeSeries, source: str) -> None:
+    """Raises if a frequency is one of an index and times are none, or the other way round."""
+    if index != rows.clock.index:
+        kind = "an index, and its steps are numbers, such as 1" if rows.clock.index else "no index"
+        raise DataError(
+            f"{source}: --data.frequency {options.frequency}: column '{options.time_column}' is "
+            f"{kind}; --data.time_unit says what numbers are."
+        )

@@ -15,7 +15,8 @@ from data.cells import clip
 from data.errors import DataError
 from data.options import TimeSeries
 from data.records import CHUNK
-from data.series.stamps import Stamps, stamp_text, to_numbers
+from data.series.clock import Clock
+from data.series.stamps import Stamps, to_numbers
 from data.tables.fields import Field
 from data.tables.opening import describe, has_column, tolerate
 from data.tables.reading import BadRows
@@ -55,7 +56,7 @@ class StampedRows:
     """Rows of one or more series."""
 
     times: np.ndarray
-    """int64 seconds since 1970-01-01 UTC."""
+    """int64 (rows,), as `clock` has them."""
 
     series: np.ndarray
     """Which series each row belongs to, as a position in `names`."""
@@ -81,6 +82,9 @@ class StampedRows:
     skipped: int
     """Bad rows left out."""
 
+    clock: Clock
+    """What the time column means."""
+
     def __len__(self) -> int:
         return len(self.times)
 
@@ -105,7 +109,7 @@ class StampedRows:
 
     def moment(self, position: int) -> str:
         """What messages call a row's time stamp."""
-        return stamp_text(self.times[position]) + of_series(self.names[self.series[position]])
+        return self.clock.text(self.times[position]) + of_series(self.names[self.series[position]])
 
     def first(self, positions: np.ndarray) -> int:
         """Which of some positions comes first in the files."""
@@ -143,8 +147,20 @@ def find_columns(tables: Sequence[Table], options: TimeSeries) -> Columns:
     return Columns(**named)
 
 
-def read_rows(tables: Sequence[Table], options: TimeSeries, columns: Columns) -> StampedRows:
+def read_rows(
+    tables: Sequence[Table],
+    options: TimeSeries,
+    columns: Columns,
+    clock: Clock | None = None,
+) -> StampedRows:
     """All good rows of the tables, in their order.
+
+    Args:
+        tables: which have the columns.
+        options: what is in them.
+        columns: by what they are for.
+        clock: what the time column means to a trained model; by default what the options and the
+            rows say.
 
     Raises:
         DataError: a column is missing, there are bad rows and they aren't to be skipped, or no
@@ -164,8 +180,13 @@ def read_rows(tables: Sequence[Table], options: TimeSeries, columns: Columns) ->
         raise DataError(
             f"{describe(tables)} has no time steps{skipped}; give a file that has some."
         )
-    times, rounded = Stamps.joined([part.stamps for _, part in parts]).seconds()
+    stamps = Stamps.joined([part.stamps for _, part in parts])
     series, names = _numbered([name for _, part in parts for name in part.names])
+    if clock is None:
+        clock = _clock(tables, options, stamps, series)
+    else:
+        _check_clock(clock, options)
+    times, odd = clock.seconds(stamps, series)
     rows = StampedRows(
         times,
         series,
@@ -176,13 +197,33 @@ def read_rows(tables: Sequence[Table], options: TimeSeries, columns: Columns) ->
         names,
         tables,
         bad.count,
+        clock,
     )
-    if rounded.any():
-        raise DataError(
-            f"{rows.where(int(np.argmax(rounded)))}: column '{options.time_column}' has a fraction "
-            "of a second; give time stamps of whole seconds."
-        )
+    for position, why in odd.items():
+        raise DataError(f"{rows.where(position)}: column '{options.time_column}' {why}.")
     return rows
+
+
+def _clock(
+    tables: Sequence[Table], options: TimeSeries, stamps: Stamps, series: np.ndarray
+) -> Clock:
+    """What the options and the rows say of the time column."""
+    try:
+        return Clock.told(stamps, series, options.time_unit, options.time_zone)
+    except DataError as error:
+        column = f"time stamps in column '{options.time_column}'"
+        raise DataError(f"{describe(tables)}: {column} {error}.") from error
+
+
+def _check_clock(clock: Clock, options: TimeSeries) -> None:
+    """Raises if the options say something else of the time column than a trained model."""
+    given = {"zone": options.time_zone, "unit": options.time_unit}
+    for name, trained in (("zone", clock.zone or "UTC"), ("unit", clock.unit or "auto")):
+        if given[name] not in (None, "auto", trained) and (trained != "auto" or name == "zone"):
+            raise DataError(
+                f"--data.time_{name} {given[name]}: the model was trained on {trained}; leave the "
+                "option out."
+            )
 
 
 def check_unique(rows: StampedRows, options: TimeSeries) -> None:

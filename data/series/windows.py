@@ -33,7 +33,6 @@ from data.series.sections import (
     whole,
 )
 from data.series.stamped import is_missing
-from data.series.stamps import stamp_text
 from data.splits import Splits
 from data.tables.lines import STDIN
 
@@ -83,10 +82,11 @@ class Windows:
         usable = before[origins + horizon - 1] > before[origins - 1]
         usable &= series.settled[origins - 1]
         if not usable.any():
+            since = series.clock.text(section.first)
             raise DataError(
                 f"{series.source}: nothing was measured to tell forecasts of the {split} part by, "
-                f"from {stamp_text(section.first)} on; give more data, leave out columns that were "
-                "rarely measured, or take another --data.fill."
+                f"from {since} on; give more data, leave out columns that were rarely measured, or "
+                "take another --data.fill."
             )
         left_out = int(np.count_nonzero(~usable))
         return cls(section, window, horizon, season, origins[usable], left_out)
@@ -172,6 +172,8 @@ class Windows:
         """What else is worth saying of all the data."""
         series = self.series
         facts: dict[str, Any] = {"frequency": series.frequency.alias, "season": self.season}
+        if series.clock.zone:
+            facts["time zone"] = series.clock.zone
         if len(series.names) > 1:
             facts["series"] = len(series.names)
         short = np.count_nonzero(np.diff(series.bounds) < self.window + self.horizon)
@@ -225,12 +227,11 @@ class Windows:
 
     def forecast_times(self) -> np.ndarray:
         """The time stamps of each window's steps to forecast, as a served model writes them:
-        objects (windows,), lists of `horizon` texts."""
+        objects (windows,), lists of `horizon` texts, or integers of an index."""
         steps = np.arange(1, self.horizon + 1)
         times = self.series.frequency.shift(self.last_times()[:, np.newaxis], steps)
-        texts = np.datetime_as_string(times.astype("datetime64[s]")).tolist()
         out = np.empty(len(self), object)
-        out[:] = [[text.replace("T", " ") for text in row] for row in texts]
+        out[:] = [self.series.clock.texts(row) for row in times]
         return out
 
     def naive(self) -> np.ndarray:
@@ -257,7 +258,7 @@ class Windows:
     def records(self) -> dict[str, np.ndarray]:
         """The windows' raw records, equally long columns."""
         columns = self.series.columns
-        texts = [stamp_text(time) for time in self.last_times().tolist()]
+        texts = [self.series.clock.text(time) for time in self.last_times().tolist()]
         history = self.series.raw(self.values(-self.window, 0), 0)
         records = {"history": history, "time": np.array(texts, object)}
         if columns.known:
@@ -334,7 +335,7 @@ class WindowSource:
             paths = self._options.train or []
         paths = [paths] if isinstance(paths, str) else paths
         if paths == [STDIN]:
-            yield from raw_records(preprocessor.raw(), self._options)
+            yield from raw_records(preprocessor.raw(), self._options, preprocessor.clock)
             return
         if STDIN in paths:
             raise DataError("'-' is standard input; name it alone, or files without it.")
@@ -373,6 +374,7 @@ class WindowSource:
             self._sample,
             columns=preprocessor.columns,
             frequency=preprocessor.frequency,
+            clock=preprocessor.clock,
             level=preprocessor.level.tolist(),
             future=future,
             tolerant=future and self._options.on_bad_row != "error",
@@ -448,7 +450,7 @@ def _raise_too_short(section: Section, window: int, horizon: int, split: str) ->
         )
     raise DataError(
         f"{series.source}: the {split} part has {int(counts.max())} time steps, from "
-        f"{stamp_text(section.first)} on, too few for a horizon of {horizon}"
+        f"{series.clock.text(section.first)} on, too few for a horizon of {horizon}"
         + (f" after a window of {window}" if split == "training" else "")
         + "; give more data, a smaller --model.horizon, or other --data.validation_fraction and "
         "--data.test_fraction."

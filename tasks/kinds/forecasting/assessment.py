@@ -16,7 +16,6 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 
 from data.series.preprocessor import ForecastPreprocessor
-from data.series.stamps import stamp_text
 from data.series.windows import Windows
 from tasks.engine.errors import UsageError
 from tasks.engine.showing import markdown
@@ -126,7 +125,7 @@ class ForecastAssessment:
             rows.append(
                 ({"series": name} if name else {})
                 | {
-                    "from": stamp_text(int(times)),
+                    "from": records.series.clock.text(int(times)),
                     "target": self.preprocessor.columns.targets[target],
                     "scaled_mse": float(errors[window, target]),
                     "forecast": level + float(outputs[window, measured, target, 0].mean()),
@@ -202,7 +201,7 @@ class ForecastAssessment:
         before = records.take(shown)
         history = before.targets(-min(records.window, 3 * records.horizon), 0)
         targets = self.preprocessor.columns.targets[:4]
-        starts = [stamp_text(time) for time in before.last_times().tolist()]
+        starts = [records.series.clock.text(time) for time in before.last_times().tolist()]
         names = [records.series.names[owner] for owner in before.owners]
         titles = [f"{name} {start}".strip() for name, start in zip(names, starts, strict=True)]
         level = self.preprocessor.target_level

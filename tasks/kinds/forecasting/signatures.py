@@ -25,10 +25,11 @@ class ForecasterSignatures(tf.Module):
 
     `serving_default`: `history` (float32, [B, window, columns], raw, columns in the order of
     `assets/columns.txt`), and, if the model looks at them, `time` (string, [B]: the time stamp of
-    each history's last step, such as 2016-07-01 13:00:00, UTC), `future` (float32, [B, horizon,
-    known columns]) and `static` (string, [B, static columns]) -> `forecast` (float32, [B, horizon,
-    targets], in raw units), `quantiles` (float32, [B, horizon, targets, quantiles], rising) if the
-    model has any, and `time` (string, [B, horizon]) if it was given.
+    each history's last step, such as 2016-07-01 13:00:00, UTC or of the training data's zone),
+    `future` (float32, [B, horizon, known columns]) and `static` (string, [B, static columns]) ->
+    `forecast` (float32, [B, horizon, targets], in raw units), `quantiles` (float32, [B, horizon,
+    targets, quantiles], rising) if the model has any, and `time` (string, [B, horizon]) if it was
+    given.
 
     Args:
         model: from the preprocessor's inputs to (batch, horizon, targets, 1 + quantiles).
@@ -59,8 +60,10 @@ class ForecasterSignatures(tf.Module):
                 answer["quantiles"] = outputs[..., 1:]
             if "time" in record:
                 steps = tf.range(1, self.preprocessor.horizon + 1, dtype=tf.int64)
-                last = parse_times(record["time"])[:, tf.newaxis]
-                answer["time"] = format_times(shift(last, steps, self.preprocessor.frequency))
+                clock = self.preprocessor.clock
+                last = parse_times(record["time"], clock)[:, tf.newaxis]
+                times = shift(last, steps, self.preprocessor.frequency)
+                answer["time"] = format_times(times, clock)
             return answer
 
         functions = traced({"serving_default": (serve, self.preprocessor.raw())}, names)

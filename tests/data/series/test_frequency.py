@@ -1,6 +1,7 @@
 """Frequencies: how they are told from time stamps, and how times move by their steps."""
 
 import json
+import re
 from dataclasses import asdict
 
 import numpy as np
@@ -16,6 +17,7 @@ MONTHS, QUARTERS, YEARS = Frequency(months=1), Frequency(months=3), Frequency(mo
 FREQUENCIES = st.one_of(
     st.builds(Frequency, st.integers(1, 10**6)),
     st.builds(lambda n, end: Frequency(months=n, end=end), st.integers(1, 30), st.booleans()),
+    st.builds(lambda n: Frequency(n * DAY, business=True), st.integers(1, 30)),
 )
 # From 1700 to 2200, at any second.
 TIMES = st.integers(-8_500_000_000, 7_200_000_000)
@@ -44,6 +46,9 @@ def of_range(alias: str, start: str = "2019-01-01", periods: int = 40) -> np.nda
         ("h", Frequency(HOUR), 24),
         ("7h", Frequency(7 * HOUR), 1),
         ("D", Frequency(DAY), 7),
+        ("B", Frequency(DAY, business=True), 5),
+        ("3B", Frequency(3 * DAY, business=True), 1),
+        ("10", Frequency(10, index=True), 1),
         ("2D", Frequency(2 * DAY), 1),
         ("W", Frequency(WEEK), 52),
         ("MS", MONTHS, 12),
@@ -60,8 +65,9 @@ def test_a_frequency_is_found_by_its_alias_and_by_the_stamps_pandas_makes(alias,
     assert Frequency.parse(alias) == frequency
     assert frequency.alias == alias
     assert frequency.season == season
-    times = of_range(alias)
-    assert Frequency.infer(times) == frequency
+    times = np.arange(100, 500, 10) if frequency.index else of_range(alias)
+    if alias != "3B":  # which are 3 and 5 days apart
+        assert Frequency.infer(times, index=frequency.index) == frequency
     assert frequency.shift(times[0], np.arange(len(times))).tolist() == times.tolist()
 
 
@@ -73,10 +79,10 @@ def test_anchors_of_weeks_quarters_and_years_are_left_to_the_data():
 
 
 @pytest.mark.parametrize(
-    "alias", ["B", "bh", "BMS", "SMS", "ms", "1.5s", "-1h", "0h", "M", "x", ""]
+    "alias", ["bh", "C", "BMS", "SMS", "ms", "1.5s", "-1h", "0h", "M", "x", ""]
 )
 def test_an_alias_of_uneven_steps_or_of_none_is_refused_with_those_there_are(alias):
-    with pytest.raises(DataError, match=r"--data.frequency '.*' is no frequency; name .* h, D, W"):
+    with pytest.raises(DataError, match=r"--data.frequency '.*' is no frequency; name .* h, D, B"):
         Frequency.parse(alias)
 
 
@@ -93,11 +99,9 @@ def test_a_second_step_length_in_more_than_a_tenth_is_refused():
         Frequency.infer(np.append(hours, hours[-1] + 2 * HOUR))
     assert str(caught.value) == (
         "time steps are 'h' apart (27 times) and '2h' apart (4 times, first at 1970-01-02 "
-        "05:00:00); give series of one frequency, or say --data.frequency h, and steps that are "
-        "absent are filled."
+        "05:00:00); give series of one frequency, or say --data.frequency h, and 4 time steps that "
+        "are absent are filled."
     )
-    with pytest.raises(DataError, match=r"'D' apart .* '3D' apart .* --data.frequency D,"):
-        Frequency.infer(of_range("B"))
     with pytest.raises(DataError, match=r"'QS' apart .* 'MS' apart .* --data.frequency MS,"):
         Frequency.infer(np.append(of_range("QS"), of_range("MS", "2029-01-01", 20)))
 
@@ -177,6 +181,53 @@ def test_shifted_times_ascend(frequency, start):
 def test_a_frequency_survives_json_and_its_alias(frequency):
     assert Frequency(**json.loads(json.dumps(asdict(frequency)))) == frequency
     assert Frequency.parse(frequency.alias) == frequency
+
+
+def test_days_without_weekends_are_business_days():
+    holidays = np.delete(of_range("B", periods=60), [11, 29, 30])
+    assert Frequency.infer(holidays) == Frequency(DAY, business=True)
+    assert Frequency.infer(of_range("B", periods=12)) == Frequency(DAY)  # two gaps are none
+    assert Frequency.infer(of_range("D", periods=40)) == Frequency(DAY)
+
+
+def test_months_on_the_30th_are_on_the_last_day_of_february():
+    times = seconds(*(f"2019-{month:02}-{28 if month == 2 else 30}" for month in range(1, 13)))
+    frequency = Frequency.infer(times)
+    assert frequency == Frequency(months=1, day=30)
+    assert Frequency(months=1).anchored(times) == frequency
+    assert dates(frequency.shift(times[1], np.arange(3))) == [
+        "2019-02-28",
+        "2019-03-30",
+        "2019-04-30",
+    ]
+    assert frequency.steps(times[1], times[1:])[1].all()
+
+
+def panel(*parts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.concatenate(parts), np.cumsum([0, *map(len, parts)])
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        (
+            [np.append(of_range("MS"), of_range("MS") + 14 * DAY)],
+            r"at 2019-02-01\); give series of one frequency\.$",
+        ),
+        ([of_range("min", periods=200) + np.arange(200) * 7 % 5], "or round .* of 'min' before"),
+        ([of_range("h", periods=100), of_range("D")], "there are series of 'h', 'D', which"),
+        ([of_range("D")[[*range(0, 40, 2), *range(1, 40, 4)]]], "say --data.frequency D, and"),
+        ([np.delete(of_range("B", periods=60), slice(4, None, 5))], "say --data.frequency B, and"),
+        ([np.delete(of_range("ME", periods=60), slice(2, None, 3))], "--data.frequency ME, "),
+    ],
+)  # fmt: skip
+def test_what_is_advised_about_uneven_steps_was_tried_on_them(parts, said):
+    times, bounds = panel(*(np.sort(part) for part in parts))
+    with pytest.raises(DataError, match=said) as caught:
+        Frequency.infer(times, bounds)
+    if "--data.frequency" in said:
+        named = Frequency.parse(re.search(r"--data.frequency (\w+)", str(caught.value))[1])
+        assert named.steps(times[0], times)[1].all()
 
 
 @pytest.mark.parametrize("parts", [(0, 0), (1, 1), (-1, 0), (0, -1)])
