@@ -513,7 +513,7 @@ def changed(row: int, column: str, cell: str) -> pd.DataFrame:
         (changed(9, "load", "nan"), "--data.fill error", "row 11: column 'load' has no finite"),
         (GOOD.drop(index=9), "--data.fill error", "no row for 2020-01-06 09:00:00"),
         (changed(4, "time", "2020-01-06 03:30"), "", "is not a whole number of steps of 'h'"),
-        (GOOD, "--data.frequency B", "--data.frequency 'B' is no frequency"),
+        (GOOD, "--data.frequency SMS", "--data.frequency 'SMS' is no frequency"),
         (GOOD, "--data.frequency D", "is not a whole number of steps of 'D'"),
         (GOOD, "--model.quantiles [0.9,0.1]", "must rise and be between 0 and 1"),
         (GOOD, "--model.quantiles [0,0.5]", "must rise and be between 0 and 1"),
