@@ -329,7 +329,7 @@ def test_long_tables_are_trained_on(tmp_path, capsys):
             "--data.feature_columns v",
             "row 3: column 'v' has 'z' at step 2",
         ),
-        ("v,label\n1 2,x\n1 nan,y\n", "--data.feature_columns v", "row 3: column 'v' has nan"),
+        ("v,label\n1 2,x\n1 inf,y\n", "--data.feature_columns v", "row 3: column 'v' has inf"),
         (
             "v,w,label\n1 2,1 2,x\n1 2,1,y\n",
             "--data.feature_columns v,w",
