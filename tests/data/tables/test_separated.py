@@ -197,9 +197,9 @@ def test_a_format_that_is_said_wins_over_the_ending():
     pairs = "".join(f"Go {n}.\tGeh {n}.\tCC-BY {n}\n" for n in range(30))
     columns = {"source_column": "0", "target_column": "1"}
     options = ParallelTexts(
-        train=write("deu.txt", pairs), format="tsv", header=False, max_ratio=0, **columns
+        train=write("deu.txt", pairs), format="tsv", header=False, validation_fraction=0, **columns
     )
-    assert len(ParallelSource(options).splits(1).train) == 27
+    assert len(ParallelSource(options).splits(1).train) == 30
     (texts,) = ParallelSource(options).requests("deu.txt")
     assert list(texts.columns["text"]) == [f"Go {n}." for n in range(30)]
 
