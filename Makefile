@@ -1,17 +1,22 @@
-# Two commands: `make demo` shows the project at work, `make test` checks it.
+# Two commands: `make demo` shows the project at work, `make test` checks it. `make test-quick` is
+# for while you work: see CONTRIBUTING.md.
 # Both make .venv and install into it; PYTHON names the interpreter (3.11 or newer).
 
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-quick lint clean
 
 demo: .venv/installed
 	$(BIN)/python -m tasks.text_classification
 
 test: .venv/installed-test lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+
+test-quick: .venv/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/python -m tests.quick
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .

@@ -1,4 +1,7 @@
-"""What all tests share: TensorFlow in silence, with two logical CPUs to play replicas."""
+"""What all tests share: TensorFlow in silence, with two logical CPUs to play replicas; and in which
+order and process they run."""
+
+from pathlib import Path
 
 import pytest
 
@@ -23,3 +26,24 @@ def float32():
 def own_collectives():
     """Keeps a test's replicas from taking its collective ops for an earlier test's."""
     tf.distribute.MirroredStrategy._collective_key_base += 100_000
+
+
+# Long tests begin first, so that no process ends long after the other.
+LONG = (
+    "test_distribution.py",
+    "test_translation.py",
+    "test_image_classification.py",
+    "test_replicas.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first; and what shares a module's fixture stays in one process (`--dist
+    loadgroup`), as two would make it twice."""
+    order = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.name, len(LONG)))
+    for item in items:
+        made = item._fixtureinfo.name2fixturedefs.values()  # type: ignore[attr-defined]
+        if any(fixture[-1].scope in ("module", "class") for fixture in made if fixture):
+            group = Path(item.path).relative_to(Path(__file__).parent)
+            item.add_marker(pytest.mark.xdist_group(str(group)))
