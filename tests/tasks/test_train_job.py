@@ -12,7 +12,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tasks.engine.command.cli import _config, _join_values, _parser, _sections
+from tasks.engine.command.cli import _config, _joined, _parser, _sections
 from tasks.text_classification import TextClassification
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -54,7 +54,7 @@ def options(words):
     task = TextClassification()
     start = words.index("tasks.text_classification")
     assert words[start - 1 : start + 2] == ["-m", "tasks.text_classification", "train"]
-    arguments = _join_values(words[start + 2 :], _sections(task, "train"))
+    arguments = _joined(words[start + 2 :], _sections(task, "train"))
     return _config(task, _parser(task, "train").parse_args(arguments).as_dict())
 
 
