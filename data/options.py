@@ -1,11 +1,17 @@
 """The data options that every task which reads tables has; importable without TensorFlow."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from data.errors import DataError
 
+_COLOURS: dict[str, tuple[int, int, int] | None] = {
+    "white": (255, 255, 255),
+    "black": (0, 0, 0),
+    "none": None,
+}
 SAMPLES = Path(__file__).parent / "samples"
 
 
@@ -87,6 +93,46 @@ class Pictures(Tables):
     max_pixels: int = 2**26
     """Pixels (width times height) that a picture may have at most. One with more is a bad row, and
     is not decoded: a small file can unfold to more than the memory holds."""
+
+    background: str = "white"
+    """The colour that transparent pictures are laid on: white, black, or #rrggbb; `none` drops the
+    transparency, and shows whatever colours lie under it."""
+
+    range_16bit: str = "auto"
+    """Of pictures of 16 bits, the values that become black and white, as 8 bits are kept: `auto`,
+    the range of the training pictures but for the outermost 0.1 %; `full`, 0 to 65535; or two
+    numbers, such as 1000,1200."""
+
+    def __post_init__(self) -> None:
+        colour = self.background.lower()
+        is_colour = colour in _COLOURS or bool(re.fullmatch("#[0-9a-f]{6}", colour))
+        self._require("background", is_colour, "white, black, none, or #rrggbb")
+        numbers = re.fullmatch(r"([0-9]{1,5}),\s*([0-9]{1,5})", self.range_16bit)
+        is_range = numbers is not None and int(numbers[1]) < int(numbers[2]) <= 65535
+        self._require(
+            "range_16bit",
+            is_range or self.range_16bit in ("auto", "full"),
+            "auto, full, or two numbers up to 65535, such as 1000,1200",
+        )
+
+    @property
+    def ground(self) -> tuple[int, int, int] | None:
+        """The background's red, green and blue, up to 255."""
+        colour = self.background.lower()
+        if colour in _COLOURS:
+            return _COLOURS[colour]
+        red, green, blue = bytes.fromhex(colour[1:])
+        return red, green, blue
+
+    @property
+    def levels(self) -> tuple[float, float] | Literal["auto"] | None:
+        """The values of 16 bits that become black and white; None for the upper 8 bits."""
+        if self.range_16bit == "auto":
+            return "auto"
+        if self.range_16bit == "full":
+            return None
+        low, high = map(float, self.range_16bit.split(","))
+        return low, high
 
 
 @dataclass(frozen=True)

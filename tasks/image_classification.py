@@ -5,10 +5,10 @@ python -m tasks.image_classification train --data.train photos/ --export.dir sav
 python -m tasks.image_classification predict --run.dir runs/photos --input some/*.jpg
 """
 
+import sys
 from dataclasses import dataclass
 from typing import Literal
 
-from data.errors import DataError
 from data.options import SAMPLES, Pictures
 from tasks.engine.command.cli import main
 from tasks.engine.task import Task
@@ -113,16 +113,13 @@ class Data(Pictures):
     one of the two."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("translate", "randaugment", "cutout", "mixup", "cutmix"):
             self._require(name, getattr(self, name) >= 0, "at least 0")
         for name in ("brightness", "contrast", "saturation"):
             self._require(name, 0 <= getattr(self, name) < 1, "from 0 to below 1")
         self._require("crop", 0 < self.crop <= 1, "above 0, up to 1")
         self._require("magnitude", 0 <= self.magnitude <= 10, "from 0 to 10")
-
-    def _require(self, name: str, holds: bool, what: str) -> None:
-        if not holds:
-            raise DataError(f"--data.{name} {getattr(self, name)}: must be {what}")
 
 
 class ImageClassification(Task[Data, CnnConfig]):
@@ -174,6 +171,9 @@ class ImageClassification(Task[Data, CnnConfig]):
             config.resize,
             scaling,
             LARGEST.get(config.preset, LARGE),
+            data.ground,
+            data.levels,
+            lambda what: print(f"warning: {what}", file=sys.stderr, flush=True),
         )
 
     def augmentation(self, data: Data, preprocessor):

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,16 @@ from data.cells import Problem, clip, from_base64, shown
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 THREADS = min(8, os.cpu_count() or 1)
+TOGETHER = 32  # pictures that a thread checks at a time
 
 # Common formats that are told by name, so that it is clear what to convert.
 _OTHERS = ("AVIF", "ICO", "JPEG2000", "PPM", "PSD", "TIFF")
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM")
 _OTHER_SIGNATURES = (b"II*\0", b"MM\0*", b"8BPS", b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51")
 
-# Bits of a pixel that TensorFlow's decoder takes.
-_BMP_BITS = (8, 24, 32)
-_BMP_COMPRESSIONS = (0, 3)  # none, and colours told apart by masks
+_NOTES = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")  # chunks of a PNG
+ORIENTATION = b"tiff:Orientation"  # in XMP
+_RUN_LENGTHS = (1, 2)  # compressions of a BMP
 
 # For the whole process, since neither can be set for one thread: `max_pixels` stands in for
 # Pillow's own limit, and what Pillow has to say of a picture it can decode is nobody's concern.
@@ -47,14 +49,27 @@ def load_pictures(
         max_pixels: the most that a picture may have; None takes pictures without decoding them.
     """
 
-    def load(cell: Any) -> bytes | str:
-        return _load(cell, folder, name, max_pixels)
+    def load(some: Sequence[Any]) -> list[bytes | str]:
+        loaded = [_load(cell, folder, name) for cell in some]
+        if max_pixels is None:
+            return [held[1] if isinstance(held, tuple) else held for held in loaded]
+        pictures = [held for held in loaded if isinstance(held, tuple)]
+        problems = iter(problems_with([picture for _, picture in pictures], max_pixels))
+        checked: list[bytes | str] = []
+        for held in loaded:
+            if isinstance(held, str):
+                checked.append(held)
+            else:
+                problem = next(problems)
+                checked.append(held[1] if problem is None else f"{held[0]} {problem}")
+        return checked
 
     if len(cells) < 2:
-        return [load(cell) for cell in cells]
-    # Pillow and the reading of files both let other threads run.
+        return load(cells)
+    parts = [cells[at : at + TOGETHER] for at in range(0, len(cells), TOGETHER)]
+    # TensorFlow, Pillow and the reading of files all let other threads run.
     with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(load, cells))
+        return list(chain.from_iterable(pool.map(load, parts)))
 
 
 def begins_like_a_picture(start: bytes) -> bool:
@@ -66,27 +81,55 @@ def begins_like_a_picture(start: bytes) -> bool:
     )
 
 
-def problem_with(picture: bytes, max_pixels: int) -> str | None:
-    """Why a picture can't be used, as the end of a sentence, or None if it can."""
+def problems_with(pictures: Sequence[bytes], max_pixels: int) -> list[str | None]:
+    """Why each picture can't be used, as the end of a sentence, or None if it can.
+
+    What decodes pictures in training and serving has the say; Pillow has the words, and the last
+    one about a GIF, as TensorFlow takes one that is cut off.
+    """
+    from data.images.decoding import refusals
+
+    refused = refusals(pictures, max_pixels)
+    return [
+        _problem_with(picture, refused.get(index), max_pixels)
+        if index in refused or picture.startswith(b"GIF8")
+        else None
+        for index, picture in enumerate(pictures)
+    ]
+
+
+def _problem_with(picture: bytes, refused: str | None, max_pixels: int) -> str | None:
     if not picture:
         return "is empty"
+    said = _pillows_problem(picture, max_pixels)
+    if said is None and refused is not None:
+        return f"can't be decoded ({clip(refused, 80)}); save it anew, as PNG"
+    return said
+
+
+def opened(picture: bytes) -> Image.Image:
+    """A picture by Pillow, which has read its header; a PNG without notes and colour profile, of
+    which Pillow refuses long ones."""
+    if picture.startswith(b"\x89PNG") and any(kind in picture for kind in _NOTES):
+        picture = _without_notes(picture)
+    return Image.open(BytesIO(picture), formats=FORMATS)
+
+
+def _pillows_problem(picture: bytes, max_pixels: int) -> str | None:
+    """What Pillow says is wrong with a picture, as the end of a sentence."""
     try:
-        with Image.open(BytesIO(picture), formats=FORMATS) as image:
+        with opened(picture) as image:
             width, height = image.size
             if width * height > max_pixels:
                 return f"has {width}x{height} pixels, more than --data.max_pixels {max_pixels}"
             if image.format == "WEBP" and getattr(image, "is_animated", False):
                 return "is an animated WebP picture; convert it to PNG"
-            if image.format == "BMP" and picture[28] not in _BMP_BITS:
-                return f"is a BMP picture of {picture[28]} bits; convert it to PNG"
-            if image.format == "BMP" and picture[30] not in _BMP_COMPRESSIONS:
+            if image.format == "BMP" and picture[30] in _RUN_LENGTHS and picture[14] > 12:
                 return "is a compressed BMP picture; convert it to PNG"
             if image.format == "PNG":
                 # Decoding passes over checksums that TensorFlow's decoder insists on.
                 image.verify()
-        with Image.open(BytesIO(picture), formats=FORMATS) as image:
-            # An eighth of the size takes the same bytes and a fraction of the time.
-            image.draft("L", (1, 1))
+        with opened(picture) as image:
             image.load()
     except UnidentifiedImageError:
         return _unidentified(picture)
@@ -96,6 +139,18 @@ def problem_with(picture: bytes, max_pixels: int) -> str | None:
     except Exception as error:
         return f"is truncated or corrupt ({clip(str(error), 80)})"
     return None
+
+
+def _without_notes(png: bytes) -> bytes:
+    """A PNG without the chunks that hold notes and colour profiles, but for an orientation."""
+    parts, at = [png[:8]], 8
+    while at + 8 <= len(png):
+        end = at + 12 + int.from_bytes(png[at : at + 4], "big")
+        chunk = png[at:end]
+        if chunk[4:8] not in _NOTES or (chunk[4:8] == b"iTXt" and ORIENTATION in chunk):
+            parts.append(chunk)
+        at = end
+    return b"".join(parts)
 
 
 def picture_size(cell: Any, folder: Path) -> int:
@@ -115,7 +170,8 @@ def is_path(cell: Any) -> bool:
     return held is None and bool(path)
 
 
-def _load(cell: Any, folder: Path, name: str, max_pixels: int | None) -> bytes | str:
+def _load(cell: Any, folder: Path, name: str) -> tuple[str, bytes] | str:
+    """A picture with what to call it, or what is wrong with its cell or file in words."""
     if isinstance(cell, Problem):
         return cell
     held, path = _parts(cell)
@@ -142,8 +198,7 @@ def _load(cell: Any, folder: Path, name: str, max_pixels: int | None) -> bytes |
         return f"{name} is empty"
     else:
         return f"{name} is of type {type(cell).__name__}, not a picture"
-    problem = problem_with(picture, max_pixels) if max_pixels is not None else None
-    return f"{name} {problem}" if problem else picture
+    return name, picture
 
 
 def _parts(cell: Any) -> tuple[bytes | str | None, str]:

@@ -4,13 +4,15 @@ preprocessor = fit_image_preprocessor(records, labels, height=32, width=32)
 inputs = preprocessor({"image_bytes": tf.constant([jpeg, png])})  # image: float32 (2, 32, 32, 3)
 """
 
-from collections.abc import Mapping, Sequence
-from io import BytesIO
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from data.images.decoding import ORIENTATION, decoded
+from data.images.pictures import ORIENTATION as XMP_ORIENTATION
+from data.images.pictures import opened
 from data.preprocessing import Encoded, Preprocessor, class_ids, encoded_or_refused
 from data.records import Records, StreamedRecords
 
@@ -18,16 +20,17 @@ Resize = Literal["crop", "pad", "stretch"]
 
 # Pictures of one size up to this are taken as they are; others are resized to LARGE.
 SMALL, LARGE = 96, 224
-EXIF_ORIENTATION = 0x0112
 # Pictures that mean and deviation are told from, at most: so many, or of so many pixels in all.
 SAMPLED, SAMPLED_PIXELS = 10_000, 2**27
+SAMPLED_DEEP = 500  # pictures that the range of 16 bits is told from
+LOOKED_AT = 200  # pictures that are looked at where mean and deviation are given
 MOST_PIXELS = 2**26  # of a picture that is decoded, unless there were larger ones in training
 
 
 class ImagePreprocessor(Preprocessor):
     """JPEG, PNG, GIF (its first frame), BMP and still WebP files to pictures of one size.
 
-    A JPEG is turned as its EXIF orientation says; 16 bits become 8; an alpha channel is ignored.
+    A picture is turned as its EXIF orientation says.
 
     Args:
         labels: the classes, in the order of the model's outputs.
@@ -38,6 +41,10 @@ class ImagePreprocessor(Preprocessor):
         mean, deviation: of each channel, between 0 and 1, for normalising.
         max_pixels: width times height that a picture may have; one with more is an error, and is
             not decoded, as a small file can unfold to more than the memory holds.
+        background: the colour, red, green and blue up to 255, that transparent pictures are laid
+            on; None ignores that they are.
+        levels: of pictures of 16 bits, the values that become black and white; None keeps the
+            upper 8 bits.
     """
 
     def __init__(
@@ -50,6 +57,8 @@ class ImagePreprocessor(Preprocessor):
         mean: Sequence[float] = (0.0,),
         deviation: Sequence[float] = (1.0,),
         max_pixels: int = MOST_PIXELS,
+        background: Sequence[int] | None = None,
+        levels: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         self.labels = tuple(labels)
@@ -60,6 +69,8 @@ class ImagePreprocessor(Preprocessor):
         self.mean = tuple(mean)
         self.deviation = tuple(deviation)
         self.max_pixels = max_pixels
+        self.background = tuple(background) if background is not None else None
+        self.levels = tuple(levels) if levels is not None else None
         # Traced once, which takes a second: it is part of the graph of each dataset and signature.
         one = [tf.TensorSpec([], tf.string)]
         self._traced_picture = tf.function(self._picture, input_signature=one, autograph=False)
@@ -109,16 +120,14 @@ class ImagePreprocessor(Preprocessor):
             "mean": list(self.mean),
             "deviation": list(self.deviation),
             "max_pixels": self.max_pixels,
+            "background": self.background and list(self.background),
+            "levels": self.levels and list(self.levels),
         }
         return arguments, {"labels": self.labels}
 
     def _picture(self, contents: tf.Tensor) -> tf.Tensor:
         """One encoded picture as uint8 (height, width, channels)."""
-        message = f"a picture of more than {self.max_pixels} pixels"
-        small = declared_pixels(contents) <= self.max_pixels
-        with tf.control_dependencies([tf.Assert(small, [message])]):
-            contents = tf.identity(contents)
-        picture = upright(decode(contents), exif_orientation(contents))
+        picture = decoded(contents, self.max_pixels, self.background, self.levels)
         size = tf.shape(picture)
         fits = (size[0] == self.height) & (size[1] == self.width)
         picture = tf.cond(fits, lambda: picture, lambda: self._resized(picture))
@@ -154,58 +163,101 @@ def fit_image_preprocessor(
     resize: Resize = "crop",
     scaling: tuple[Sequence[float], Sequence[float]] | None = None,
     large: int = LARGE,
+    background: Sequence[int] | None = None,
+    levels: Sequence[float] | Literal["auto"] | None = None,
+    warn: Callable[[str], None] = lambda what: None,
 ) -> ImagePreprocessor:
     """The preprocessor that suits some training pictures.
 
     What is None is told from them: the size is theirs if all are of one size of at most 96 pixels,
     else `large` each way; they are grey if all are; and `scaling`, mean and deviation of the
-    channels, is that of up to 10,000, evenly picked.
+    channels, is that of up to 10,000, evenly picked. `levels` "auto" are the range of the values of
+    pictures of 16 bits, if there are any. What should be looked at is told to `warn`.
 
     Raises:
         DataError: TensorFlow can't decode a picture.
     """
-    sizes, grey, most = set(), True, MOST_PIXELS
+    sizes, grey, most, deep, number = set(), True, MOST_PIXELS, [], 0
     for chunk in records.chunks(1000):
         for contents in chunk.columns["image_bytes"]:
             size, is_grey = _declared(contents)
             sizes.add(size)
             grey &= is_grey
             most = max(most, size[0] * size[1])
+            if contents.startswith(b"\x89PNG") and contents[24] == 16:
+                deep.append(number)
+            number += 1
     own = sizes.pop() if len(sizes) == 1 else (large, large)
     own_width, own_height = own if max(own) <= SMALL else (large, large)
     shape = (height or own_height, width or own_width, channels or (1 if grey else 3))
-    if scaling is None:
-        plain = ImagePreprocessor(
-            labels, *shape, resize, (0.0,) * shape[2], (1.0,) * shape[2], most
+    if levels == "auto":
+        levels = _levels(records, deep)
+    plain = ((0.0,) * shape[2], (1.0,) * shape[2])
+    given = scaling or plain
+    preprocessor = ImagePreprocessor(labels, *shape, resize, *given, most, background, levels)
+    found = _survey(records, preprocessor, SAMPLED if scaling is None else LOOKED_AT)
+    if found.blank:
+        warn(
+            f"{found.blank:,} of {found.pictures:,} training pictures that were looked at are of "
+            "one colour once decoded; see --data.background if they are transparent, "
+            "--data.range_16bit if they have 16 bits"
         )
-        scaling = _scaling(records, plain)
-    return ImagePreprocessor(labels, *shape, resize, *scaling, max_pixels=most)
+    if scaling is None:
+        preprocessor.mean, preprocessor.deviation = found.mean, found.deviation
+    return preprocessor
 
 
 def _declared(contents: bytes) -> tuple[tuple[int, int], bool]:
     """Width and height that a picture is shown in, and whether it is grey, by its header."""
-    from PIL import Image
+    with opened(contents) as picture:
+        size, lying = picture.size, False
+        if any(mark in contents for mark in (b"Exif", b"eXIf", b"EXIF", XMP_ORIENTATION)):
+            try:
+                lying = picture.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
+            except Exception:  # whatever Pillow stumbles over: the data need not be as they should
+                lying = False
+        grey = picture.mode in ("1", "L", "LA", "I", "I;16", "I;16B")
+        return size[::-1] if lying and picture.format not in ("GIF", "BMP") else size, grey
 
-    with Image.open(BytesIO(contents)) as picture:
-        try:
-            lying = picture.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
-        except Exception:  # whatever Pillow stumbles over: the data need not be what they should be
-            lying = False
-        size = picture.size[::-1] if lying and picture.format == "JPEG" else picture.size
-        return size, picture.mode in ("1", "L", "LA", "I", "I;16", "I;16B")
+
+def _levels(records: Records | StreamedRecords, deep: Sequence[int]) -> tuple[float, float] | None:
+    """The range of the values of some pictures of 16 bits, without the outermost 0.1 % at each
+    end, which may be single broken pixels; None if they have one value."""
+    count = min(len(deep), SAMPLED_DEEP)
+    if not count:
+        return None
+    picked = np.asarray(deep)[np.linspace(0, len(deep) - 1, count).astype(int)]
+    counts = np.zeros(2**16, np.int64)
+    for chunk in records.take(picked).chunks(64):
+        for contents in chunk.columns["image_bytes"]:
+            values = tf.io.decode_png(contents, 3, tf.uint16).numpy()
+            counts += np.bincount(values.ravel(), minlength=2**16)
+    shares = np.cumsum(counts) / counts.sum()
+    low, high = (int(np.searchsorted(shares, share, "right")) for share in (0.001, 0.999))
+    if low == high:
+        low, high = (int(counts.nonzero()[0][end]) for end in (0, -1))
+    return (float(low), float(high)) if low < high else None
 
 
-def _scaling(
-    records: Records | StreamedRecords, plain: ImagePreprocessor
-) -> tuple[list[float], list[float]]:
-    """Mean and deviation of the channels of some of the pictures, between 0 and 1."""
-    count = min(len(records), SAMPLED, max(1, SAMPLED_PIXELS // (plain.height * plain.width)))
+class _Survey(NamedTuple):
+    """What some pictures are like once they are decoded."""
+
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]  # of the channels, between 0 and 1
+    pictures: int
+    blank: int  # of one colour
+
+
+def _survey(records: Records | StreamedRecords, plain: ImagePreprocessor, most: int) -> _Survey:
+    """Looks at up to `most` of the pictures, as a preprocessor encodes them."""
+    count = min(len(records), most, max(1, SAMPLED_PIXELS // (plain.height * plain.width)))
     # Evenly picked, as data is often written class after class.
     sample = records.take(np.linspace(0, len(records) - 1, count).astype(int))
     encode = tf.function(plain.encode, reduce_retracing=True)
-    pixels, total, squares = 0, np.zeros(plain.channels), np.zeros(plain.channels)
+    pixels, total, squares, blank = 0, np.zeros(plain.channels), np.zeros(plain.channels), 0
     for chunk in sample.chunks(64):
         values = encoded_or_refused(encode, chunk.columns)["image"].numpy()
+        blank += int((values == values[:, :1, :1]).all((1, 2, 3)).sum())
         values = values.reshape(-1, plain.channels).astype(np.int64)
         pixels += len(values)
         total += values.sum(axis=0) / 255.0
@@ -213,151 +265,7 @@ def _scaling(
     mean = total / pixels
     # A picture of one colour has no deviation, and nothing to be divided by it.
     deviation = np.sqrt(np.maximum(squares / pixels - np.square(mean), 1e-4))
-    return mean.round(4).tolist(), deviation.round(4).tolist()
-
-
-def declared_pixels(contents: tf.Tensor) -> tf.Tensor:
-    """Width times height that an encoded picture, a string scalar, says it has: int64 scalar.
-
-    0 for what is no picture in a known format.
-    """
-    # Padded, as a part that lies beyond the end of a string is an error.
-    start = tf.strings.substr(tf.strings.join([contents, "\0" * 30]), 0, 30)
-    octets = tf.cast(tf.io.decode_raw(start, tf.uint8), tf.int64)
-
-    def number(at: int, length: int, big: bool = False) -> tf.Tensor:
-        weights = [256**index for index in range(length)]
-        return tf.reduce_sum(
-            octets[at : at + length] * tf.constant(weights[:: -1 if big else 1], tf.int64)
-        )
-
-    def jpeg() -> tf.Tensor:
-        height, width, _ = tf.unstack(tf.io.extract_jpeg_shape(contents, tf.int64))
-        return height * width
-
-    def bmp() -> tf.Tensor:
-        height = number(22, 4)
-        return number(18, 4) * tf.minimum(height, 2**32 - height)  # negative is upside down
-
-    def lossless() -> tf.Tensor:
-        bits = number(21, 4)
-        return (bits % 2**14 + 1) * (bits // 2**14 % 2**14 + 1)
-
-    def starts(signature: str, at: int = 0) -> tf.Tensor:
-        return tf.equal(tf.strings.substr(start, at, len(signature)), signature)
-
-    zero = tf.constant(0, tf.int64)
-    return tf.case(
-        [
-            (tf.equal(number(0, 2), 0xD8FF), jpeg),
-            (starts("PNG", 1), lambda: number(16, 4, True) * number(20, 4, True)),
-            (starts("GIF8"), lambda: number(6, 2) * number(8, 2)),
-            (starts("BM"), bmp),
-            (starts("WEBPVP8X", 8), lambda: (number(24, 3) + 1) * (number(27, 3) + 1)),
-            (starts("WEBPVP8L", 8), lossless),
-            (starts("WEBPVP8 ", 8), lambda: number(26, 2) % 2**14 * (number(28, 2) % 2**14)),
-        ],
-        default=lambda: zero,
-    )
-
-
-def decode(contents: tf.Tensor) -> tf.Tensor:
-    """An encoded picture, a string scalar, as uint8 (height, width, 3)."""
-
-    def webp() -> tf.Tensor:
-        # TensorFlow 2.21's kernel writes beyond its buffer for an animation, flag 2 of the header.
-        flags = tf.io.decode_raw(tf.strings.substr(start, 20, 1), tf.uint8)[0]
-        moves = tf.equal(tf.strings.substr(start, 12, 4), "VP8X") & (flags // 2 % 2 == 1)
-        with tf.control_dependencies([tf.Assert(~moves, ["an animated WebP picture"])]):
-            still = tf.identity(contents)
-        frames = tf.raw_ops.DecodeWebP(contents=still, channels=0, dtype=tf.uint8)
-        return tf.reshape(frames, [-1, *tf.unstack(tf.shape(frames)[-3:])])[0, :, :, :3]
-
-    def bmp() -> tf.Tensor:
-        # This kernel converts nothing: transparent pictures have 4 channels, and those of 1 are
-        # places in a table of colours, 4 octets each, blue first, that follows the header.
-        picture = tf.io.decode_bmp(contents, channels=0)
-
-        def coloured() -> tf.Tensor:
-            header = tf.io.decode_raw(tf.strings.substr(contents, 14, 4), tf.int32)[0]
-            table = tf.io.decode_raw(tf.strings.substr(contents, 14 + header, 1024), tf.uint8)
-            table = tf.pad(table, [[0, 1024 - tf.size(table)]])
-            table = tf.reverse(tf.reshape(table, [256, 4])[:, :3], [1])
-            return tf.gather(table, tf.cast(picture[:, :, 0], tf.int32))
-
-        return tf.cond(tf.shape(picture)[2] == 1, coloured, lambda: picture[:, :, :3])
-
-    def other() -> tf.Tensor:
-        return tf.io.decode_image(contents, channels=3, expand_animations=False)
-
-    # Padded, as a part that lies beyond the end of a string is an error.
-    start = tf.strings.join([tf.strings.substr(contents, 0, 21), " " * 21])
-    is_webp = tf.equal(tf.strings.substr(start, 8, 4), "WEBP")
-    is_bmp = tf.equal(tf.strings.substr(start, 0, 2), "BM")
-    picture = tf.case([(is_webp, webp), (is_bmp, bmp)], default=other)
-    return tf.ensure_shape(picture, [None, None, 3])
-
-
-def upright(picture: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """A picture, (height, width, channels), turned as an EXIF orientation of 1 to 8 says (EXIF
-    2.32, tag 274)."""
-
-    def is_one_of(*values: int) -> tf.Tensor:
-        return tf.reduce_any(orientation == tf.constant(values))
-
-    def turned() -> tf.Tensor:
-        x = tf.cond(
-            is_one_of(5, 6, 7, 8), lambda: tf.transpose(picture, [1, 0, 2]), lambda: picture
-        )
-        x = tf.cond(is_one_of(2, 3, 6, 7), lambda: tf.reverse(x, [1]), lambda: x)
-        return tf.cond(is_one_of(3, 4, 7, 8), lambda: tf.reverse(x, [0]), lambda: x)
-
-    return tf.cond(orientation == 1, lambda: picture, turned)
-
-
-def exif_orientation(contents: tf.Tensor) -> tf.Tensor:
-    """The EXIF orientation of a JPEG file, 1 to 8; 1, which means upright, where there is none.
-
-    Args:
-        contents: the file, a string scalar.
-
-    Returns:
-        int32 scalar.
-    """
-
-    def read() -> tf.Tensor:
-        # The segment with it is among the first, and no segment is longer than this.
-        start = tf.strings.substr(contents, 0, 2**16)
-        octets = tf.cast(tf.io.decode_raw(start, tf.uint8), tf.int32)
-        size = tf.size(octets)
-
-        def at(positions: tf.Tensor) -> tf.Tensor:
-            inside = (positions >= 0) & (positions < size)
-            values = tf.gather(octets, tf.where(inside, positions, 0))
-            return tf.where(inside, values, 0)
-
-        padded = tf.pad(octets, [[0, 10]])
-        found = tf.fill([size], True)
-        for offset, octet in zip((0, 1, *range(4, 10)), b"\xff\xe1Exif\0\0", strict=True):
-            found &= padded[offset : offset + size] == octet
-        base = tf.cast(tf.argmax(found), tf.int32) + 10  # where the TIFF header starts
-        little = at(base) == ord("I")
-
-        def number(positions: tf.Tensor, length: int) -> tf.Tensor:
-            parts = at(positions[..., tf.newaxis] + tf.range(length))
-            parts = tf.where(little, tf.reverse(parts, [-1]), parts)
-            return tf.reduce_sum(parts * tf.constant([256**i for i in range(length)][::-1]), -1)
-
-        # Of the offset's 4 octets, the upper two are zero unless it points beyond what was read.
-        directory = base + number(base + 4, 4)
-        entries = directory + 2 + 12 * tf.range(tf.minimum(number(directory, 2), 512))
-        is_orientation = number(entries, 2) == EXIF_ORIENTATION
-        value = tf.reduce_max(tf.where(is_orientation, number(entries + 8, 2), 1))
-        known = tf.reduce_any(found) & (value >= 1) & (value <= 8)
-        return tf.where(known, value, 1)
-
-    is_jpeg = tf.equal(tf.strings.substr(contents, 0, 2), b"\xff\xd8")
-    return tf.cond(is_jpeg, read, lambda: tf.constant(1))
+    return _Survey(tuple(mean.round(4).tolist()), tuple(deviation.round(4).tolist()), count, blank)
 
 
 def _whole(size: tf.Tensor) -> tf.Tensor:

@@ -360,6 +360,8 @@ def test_freezing_what_starts_from_random_weights_is_refused(tmp_path, capsys):
         ("data.magnitude", 11, "must be from 0 to 10"),
         ("data.saturation", 1, "must be from 0 to below 1"),
         ("data.mixup", -1, "must be at least 0"),
+        ("data.background", "pink", "must be white, black, none, or #rrggbb"),
+        ("data.range_16bit", "9,9", "must be auto, full, or two numbers up to 65535"),
         ("data.cutout", 17, "pictures are 16x16 pixels"),
         ("train.learning_rate", 1.5, "is one for sgd; adamw needs much less"),
         ("model.preset", "resnet19", "no preset or folder 'resnet19'"),

@@ -8,6 +8,7 @@ import os
 import shutil
 import struct
 import sys
+import zlib
 from importlib import import_module
 from pathlib import Path
 
@@ -360,6 +361,42 @@ def test_bad_pictures_are_named_or_skipped(photos, write, name, options):
         pyarrow.table({"image": [encoded(), picture], "label": ["a", "b"]}), "a.parquet"
     )
     assert f"a.parquet, row 2: column 'image' {problem}" in message("a.parquet", **options)
+
+
+def with_notes(png: bytes, name: bytes, note: bytes) -> bytes:
+    """A PNG with a packed note, or colour profile, before its pixels."""
+    body = name + b"\0\0" + zlib.compress(note)
+    kind = b"iCCP" if name == b"profile" else b"zTXt"
+    chunk = struct.pack(">I", len(body)) + kind + body
+    return png[:33] + chunk + struct.pack(">I", zlib.crc32(kind + body)) + png[33:]
+
+
+@pytest.mark.parametrize("name", [b"note", b"profile"])
+def test_a_png_may_have_long_notes_but_is_bad_all_the_same_where_it_is(photos, write, name):
+    long = with_notes(encoded(), name, bytes(3 * 2**20))
+    write("photos/cat/long.png", long)
+    assert long in values(source().read(photos).chunks())
+    write("photos/cat/long.png", with_notes(noise("PNG")[:-400], name, bytes(3 * 2**20)))
+    assert "long.png is truncated or corrupt (" in message(photos)
+
+
+def test_a_bmp_may_be_longer_than_its_pixels(photos, write):
+    write("photos/cat/long.bmp", encoded("BMP") + b"\0\0")
+    assert len(source().read(photos)) == 21
+
+
+def test_what_tensorflow_refuses_is_a_bad_row_with_its_reason(photos, write, monkeypatch):
+    odd = encoded(shade=7)
+
+    def refusals(pictures, most):
+        return {place: "no such kind" for place, held in enumerate(pictures) if held == odd}
+
+    monkeypatch.setattr("data.images.decoding.refusals", refusals)
+    assert message(photos).startswith(
+        "photos/cat/07.png can't be decoded (no such kind); save it anew, as PNG;"
+    )
+    records = source(on_bad_row="skip").read(photos)
+    assert (len(records), records.skipped) == (19, 1)
 
 
 def test_pictures_that_a_manifest_names_in_vain_are_told_with_their_row(write):

@@ -9,16 +9,11 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 from data.errors import DataError
-from data.images.preprocessor import (
-    ImagePreprocessor,
-    declared_pixels,
-    decode,
-    exif_orientation,
-    fit_image_preprocessor,
-    upright,
-)
+from data.images.decoding import EncodedPicture, upright
+from data.images.preprocessor import ImagePreprocessor, fit_image_preprocessor
 from data.preprocessing import Preprocessor
 from data.records import Records
 
@@ -48,8 +43,20 @@ def pillow(contents: bytes) -> np.ndarray:
         return np.asarray(picture.convert("RGB"))
 
 
-def decoded(contents: bytes) -> np.ndarray:
-    return decode(tf.constant(contents)).numpy()
+def decode(contents: tf.Tensor, *options) -> tf.Tensor:
+    return EncodedPicture(contents).decode(*options)
+
+
+def exif_orientation(contents: tf.Tensor) -> tf.Tensor:
+    return EncodedPicture(contents).orientation()
+
+
+def declared_pixels(contents: tf.Tensor) -> tf.Tensor:
+    return EncodedPicture(contents).declared_pixels()
+
+
+def decoded(contents: bytes, *options) -> np.ndarray:
+    return decode(tf.constant(contents), *options).numpy()
 
 
 def rgba() -> Image.Image:
@@ -493,6 +500,52 @@ def test_larger_training_pictures_raise_the_limit(monkeypatch):
     assert preprocessor.max_pixels == 600
 
 
+@pytest.mark.parametrize("format", ["PNG", "WEBP"])
+def test_lying_pictures_of_every_format_are_seen_as_they_are_shown(format):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    contents = file(noise(9, 13), format, exif=exif.tobytes())
+    assert fit_image_preprocessor(records(contents), LABELS).shape == (13, 9, 3)
+
+
+def test_a_png_with_long_notes_is_looked_at():
+    notes = PngInfo()
+    notes.add_text("note", "x" * 3 * 2**20, zip=True)
+    contents = file(noise(), pnginfo=notes)
+    assert fit_image_preprocessor(records(contents), LABELS).shape == (9, 13, 3)
+
+
+def deep(low: int, high: int) -> bytes:
+    """A grey PNG of 16 bits, of stripes of two values."""
+    values = np.full((9, 13, 1), low, "uint16")
+    values[::2] = high
+    return tf.io.encode_png(values).numpy()
+
+
+def test_the_levels_of_16_bits_are_those_of_the_training_pictures():
+    some = records(*[deep(1030, 1150)] * 3, file(noise(), mode="L"))
+    preprocessor = fit_image_preprocessor(some, LABELS, levels="auto")
+    assert preprocessor.levels == (1030, 1150)
+    assert set(np.unique(encoded(deep(1030, 1150), preprocessor))) == {0, 255}
+    assert fit_image_preprocessor(records(file(noise())), LABELS, levels="auto").levels is None
+    even = fit_image_preprocessor(records(deep(7, 7)), LABELS, levels="auto")
+    assert even.levels is None
+
+
+def test_pictures_that_become_one_colour_are_told():
+    bars = np.zeros((9, 13, 4), "uint8")
+    bars[2:5, :, 3] = 255  # black on what is transparent
+    some = records(*[file(bars, mode="RGBA")] * 2, file(noise()), deep(1030, 1150))
+    told: list[str] = []
+    fit_image_preprocessor(some, LABELS, warn=told.append)
+    fit_image_preprocessor(some, LABELS, scaling=([0.0] * 3, [1.0] * 3), warn=told.append)
+    assert [text.split(" training")[0] for text in told] == ["3 of 4"] * 2
+    assert "--data.background" in told[0] and "--data.range_16bit" in told[0]
+    fit_image_preprocessor(
+        some, LABELS, background=(255, 255, 255), levels="auto", warn=lambda what: pytest.fail(what)
+    )
+
+
 def test_a_picture_that_can_not_be_decoded_after_all_is_told_by_its_bytes():
     contents = file(noise())[:-30]
     with pytest.raises(DataError, match=f"image_bytes of {len(contents):,} bytes, MD5 [0-9a-f]+"):
@@ -532,7 +585,8 @@ def test_pictures_of_one_colour_stay_finite():
 
 
 def test_a_saved_preprocessor_comes_back(tmp_path):
-    preprocessor = ImagePreprocessor(LABELS, 7, 5, 1, "pad", [0.4], [0.3])
+    options = {"background": (9, 8, 7), "levels": (1.0, 2.0)}
+    preprocessor = ImagePreprocessor(LABELS, 7, 5, 1, "pad", [0.4], [0.3], **options)
     preprocessor.save(tmp_path)
     loaded = Preprocessor.load(tmp_path)
     assert type(loaded) is ImagePreprocessor
