@@ -160,9 +160,9 @@ class TimeSeries(Tables):
 
     time_unit: Literal["auto", "index", "s", "ms", "us", "ns", "date", "excel"] = "auto"
     """What numbers in the time column are: a plain index, which goes on; seconds, milliseconds,
-    microseconds or nanoseconds since 1970; dates by their digits (2016, 201607, 20160701); or days
-    as Excel counts them. auto tells by how large they are; whole numbers below 1e8 that are no
-    dates are an index. A trained model keeps it."""
+    microseconds or nanoseconds since 1970; dates by their digits (2016, 201607, 20160701,
+    201607011305); or days as Excel counts them. auto tells by how large they are; whole numbers
+    below 1e8 that are no dates are an index. A trained model keeps it."""
 
     time_zone: str | None = None
     """The zone of time stamps that name none, such as Europe/Berlin: steps of days, weeks and

@@ -164,7 +164,7 @@ def calendar_features(seconds: tf.Tensor, periods: Sequence[float]) -> tf.Tensor
 
 
 def _pattern(clock: Clock) -> str:
-    return _ZONED if clock.zone or (clock.wall and not clock.ahead) else _PATTERN
+    return _ZONED if clock.zone or clock.wall else _PATTERN
 
 
 def _message(clock: Clock) -> str:

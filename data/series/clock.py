@@ -18,6 +18,7 @@ from data.series.stamps import NAIVE, Stamps, dates_by_digits, stamp_text
 from data.series.zones import Zone
 
 DAY = 86_400
+_UTC = ("UTC", "Etc/UTC")
 UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 _EXCEL = 25_569  # the day number of 1970-01-01
 _EXCEL_DAYS = range(36_526, 73_051)  # of 2000 to 2099
@@ -38,10 +39,6 @@ class Clock:
 
     wall: bool = False
     """Whether times are those that clocks show, rather than UTC."""
-
-    ahead: int = 0
-    """Without `zone`, how far clocks were ahead of UTC in all of the training data, in seconds,
-    which is taken off what they show."""
 
     @classmethod
     def told(
@@ -64,10 +61,8 @@ class Clock:
         if unit == "index":
             return cls(unit)
         dated = stamps.offsets[np.isnan(stamps.numbers)]
-        named = (stamps.zone if zone is None else zone).removeprefix("Etc/").replace("UTC", "")
-        same = len(dated) == len(stamps.offsets) and not np.diff(dated).any()
-        ahead = int(dated[0]) if same and dated[0] != NAIVE and not named else 0
-        local = cls(unit, named, wall=True, ahead=ahead)
+        named = zone_name(stamps.zone if zone is None else zone)
+        local = cls(unit, named, wall=True)
         if not (named or (dated != NAIVE).any()):
             return cls(unit)
         shown = local._times(stamps, series)[0]
@@ -76,7 +71,7 @@ class Clock:
         even = times == 1 or times < min(of_utc, _MOST_TIMES + 1)
         if even and _repeated(shown, series).sum() <= _repeated(instants, series).sum():
             return local
-        return cls(unit, zone or "")
+        return cls(unit, named if zone else "")
 
     def seconds(self, stamps: Stamps, series: np.ndarray) -> tuple[np.ndarray, dict[int, str]]:
         """The times of stamps, int64, and what is wrong with one of them, by its position.
@@ -136,7 +131,7 @@ class Clock:
         naive = offsets == NAIVE
         if not self.zone:
             shown = times + np.where(naive, 0, offsets)
-            return (_at_one_time(shown, times, series) - self.ahead if self.wall else times), odd
+            return (_at_one_time(shown, times, series) if self.wall else times), odd
         zone = Zone.named(self.zone)
         instants = np.where(naive, times - zone.of_walls(times), times)
         if self.wall:
@@ -162,6 +157,11 @@ class Clock:
 
 
 UTC = Clock()
+
+
+def zone_name(zone: str | None) -> str:
+    """A time zone's name as a clock has it."""
+    return "" if zone is None or zone in _UTC else zone
 
 
 def _unit(numbers: np.ndarray) -> str:

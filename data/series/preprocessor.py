@@ -53,7 +53,7 @@ class ForecastPreprocessor(Preprocessor):
         fill: how the training data were filled, as `--data.fill` says.
         level: of each column of numbers, what is taken off before all else: in `inputs`, `mean` and
             what the model answers it is off already. () for nothing.
-        clock: what the time column of the training data means: unit, zone, wall, ahead.
+        clock: what the time column of the training data means: unit, zone, wall.
         static: each static column's words, or mean and deviation.
         quantiles: those that are forecast beside the mean.
     """

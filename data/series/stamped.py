@@ -15,7 +15,7 @@ from data.cells import clip
 from data.errors import DataError
 from data.options import TimeSeries
 from data.records import CHUNK
-from data.series.clock import Clock
+from data.series.clock import Clock, zone_name
 from data.series.stamps import Stamps, to_numbers
 from data.tables.fields import Field
 from data.tables.opening import describe, has_column, tolerate
@@ -217,12 +217,15 @@ def _clock(
 
 def _check_clock(clock: Clock, options: TimeSeries) -> None:
     """Raises if the options say something else of the time column than a trained model."""
-    given = {"zone": options.time_zone, "unit": options.time_unit}
-    for name, trained in (("zone", clock.zone or "UTC"), ("unit", clock.unit or "auto")):
-        if given[name] not in (None, "auto", trained) and (trained != "auto" or name == "zone"):
+    other_zone = options.time_zone is not None and zone_name(options.time_zone) != clock.zone
+    other_unit = clock.unit and options.time_unit not in ("auto", clock.unit)
+    for other, given, trained in (
+        (other_zone, f"zone {options.time_zone}", clock.zone or "UTC"),
+        (other_unit, f"unit {options.time_unit}", clock.unit),
+    ):
+        if other:
             raise DataError(
-                f"--data.time_{name} {given[name]}: the model was trained on {trained}; leave the "
-                "option out."
+                f"--data.time_{given}: the model was trained on {trained}; leave the option out."
             )
 
 

@@ -19,9 +19,11 @@ from data.cells import clip
 
 LARGEST = 1e20  # nanoseconds, for which there is no int64
 NEVER = NAIVE = np.iinfo(np.int64).min
-_DATES = {4: "%Y", 6: "%Y%m", 8: "%Y%m%d"}  # 2016, 201607, 20160701
-_YEARS = range(1500, 2201)
+# 2016, 201607, 20160701 and, with the time of day, 2016070113, 201607011305, 20160701130500.
+_DATES = {4: "%Y", 6: "%Y%m", 8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
+_YEARS, _TIMED_YEARS = range(1500, 2201), range(1900, 2201)
 _OFFSET = re.compile(r"(?:[Zz]|([-+]\d\d):?(\d\d)?)$")
+_UTC = re.compile(r" ?(?:UTC|GMT)$")  # as BigQuery writes it
 _QUARTER = re.compile(r"(\d{4})-?[Qq]([1-4])")
 _WEEK = re.compile(r"\d{4}-?W\d\d(-?[1-7])?")
 
@@ -102,7 +104,8 @@ def to_numbers(cells: list[Any]) -> np.ndarray:
 
 
 def dates_by_digits(numbers: np.ndarray) -> np.ndarray | None:
-    """Seconds of years (2016), months (201607) or days (20160701), if all numbers are such."""
+    """Seconds of years (2016), months (201607), days (20160701) or times (201607011305), if all
+    numbers are such."""
     import pandas as pd
 
     digits = len(str(int(numbers[0])))
@@ -110,7 +113,8 @@ def dates_by_digits(numbers: np.ndarray) -> np.ndarray | None:
     if form is None or (numbers % 1 != 0).any():
         return None
     years = numbers // 10 ** (digits - 4)
-    if years.min() < _YEARS.start or years.max() >= _YEARS.stop:
+    known = _YEARS if digits <= 8 else _TIMED_YEARS  # seconds since 1970 may look alike
+    if years.min() < known.start or years.max() >= known.stop:
         return None
     texts = pd.Series(numbers.astype(np.int64)).astype(str)
     dates = pd.to_datetime(texts, format=form, errors="coerce").to_numpy()
@@ -124,7 +128,7 @@ def _dated(cell: Any) -> date | str | None:
     and weeks."""
     if not isinstance(cell, str):
         return cell if isinstance(cell, date) else None
-    text = cell.strip()
+    text = _UTC.sub("Z", cell.strip())
     if not text[:1].isdigit():
         return None
     if "Q" in text or "q" in text:

@@ -130,6 +130,14 @@ def test_csv_tsv_jsonl_and_parquet_give_the_same_series(write):
         ([2016, 2017.0], ["2016-01-01", "2017-01-01"]),
         ([201607, "201608"], ["2016-07-01", "2016-08-01"]),
         ([20160701, 20160702], ["2016-07-01", "2016-07-02"]),
+        ([2016070113, 2016070200], ["2016-07-01 13:00:00", "2016-07-02"]),
+        ([201607011305, 201607020000], ["2016-07-01 13:05:00", "2016-07-02"]),
+        ([20160701130501, 20160702000000], ["2016-07-01 13:05:01", "2016-07-02"]),
+        (
+            ["2016-07-01 13:00:00 UTC", "2016-07-01 14:00 GMT"],
+            ["2016-07-01 13:00:00", "2016-07-01 14:00:00"],
+        ),
+        ([1780010100, 1780010111], ["2026-05-28 23:15:00", "2026-05-28 23:15:11"]),
         ([1467331200, "1467334800.0"], ["2016-07-01", "2016-07-01 01:00:00"]),
         ([1467331200000, 1467334800000], ["2016-07-01", "2016-07-01 01:00:00"]),
         ([1467331200 * 10**9], ["2016-07-01"]),
@@ -145,11 +153,21 @@ def test_time_stamps_are_texts_dates_years_or_a_count_since_1970(cells, expected
     assert (stamps(seconds), found.problems, odd) == (expected, {}, {})
 
 
-def test_zoned_time_stamps_of_parquet_become_utc(tmp_path):
-    zone = datetime.timezone(datetime.timedelta(hours=2))
-    times = [datetime.datetime(2020, 1, day, tzinfo=zone) for day in (1, 2, 3)]
-    pd.DataFrame({"time": times, "x": [1, 2, 3]}).to_parquet(tmp_path / "a.parquet")
-    assert stamps(read(str(tmp_path / "a.parquet")).times)[0] == "2019-12-31 22:00:00"
+@pytest.mark.parametrize(
+    ("frequency", "first"),
+    [("D", "2020-01-31"), ("ME", "2020-01-31"), ("h", "2020-01-30 18:30:00")],
+)
+def test_zoned_time_stamps_of_parquet_are_local_dates_or_hours_of_utc(write, frequency, first):
+    times = pd.date_range("2020-01-31", periods=30, freq=frequency, tz="+05:30")
+    pd.DataFrame({"time": times, "x": range(30)}).to_parquet("a.parquet")
+    series = read("a.parquet")
+    assert (series.frequency.alias, stamps(series.times)[0]) == (frequency, first)
+
+
+@pytest.mark.parametrize("zone", ["Etc/GMT-3", "Asia/Kathmandu", "Etc/UTC"])
+def test_steps_may_be_of_any_zone(write, zone):
+    write("a.csv", table({"time": days(40), "x": range(40)}))
+    assert read("a.csv", time_zone=zone).frequency.alias == "D"
 
 
 def test_without_targets_all_columns_of_numbers_are(write):

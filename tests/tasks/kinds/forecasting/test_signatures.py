@@ -104,9 +104,11 @@ def test_forecasts_that_cant_be_negative_are_not(fitted, level):
 # Time
 
 
-def berlin(frequency: str, count: int, start: str = "2020-02-01") -> list[str]:
-    """Time stamps as pandas writes them, over the change of clocks on 29 March."""
-    return [str(time) for time in pd.date_range(start, periods=count, freq=frequency, tz=BERLIN)]
+def local_times(
+    frequency: str, count: int, zone: str = "Europe/Berlin", start: str = "2020-02-01"
+) -> list[str]:
+    """Time stamps as pandas writes them, in Berlin over the change of clocks on 29 March."""
+    return [str(time) for time in pd.date_range(start, periods=count, freq=frequency, tz=zone)]
 
 
 BERLIN = "Europe/Berlin"
@@ -120,14 +122,16 @@ def next_times(preprocessor, text: str) -> list[str]:
     return [text.decode() for text in format_times(times, preprocessor.clock).numpy()[0]]
 
 
-@pytest.mark.parametrize("zone", [None, BERLIN])
+@pytest.mark.parametrize("zone", [None, BERLIN, "Asia/Shanghai"])
 @pytest.mark.parametrize(
     ("frequency", "count", "alias"),
     [("D", 200, "D"), ("W-MON", 80, "W"), ("MS", 60, "MS"), ("ME", 60, "ME"), ("B", 120, "B")],
 )
 def test_steps_of_days_and_more_stay_at_local_midnight(fitted, frequency, count, alias, zone):
-    times = berlin(frequency, count)
-    windows, preprocessor = fitted({"time": times, "x": np.arange(count)}, time_zone=zone)
+    # Shanghai's clocks are never changed, and are not told of.
+    place, told = (zone, None) if zone == "Asia/Shanghai" else (BERLIN, zone)
+    times = local_times(frequency, count, place)
+    windows, preprocessor = fitted({"time": times, "x": np.arange(count)}, time_zone=told)
     assert (windows.series.frequency.alias, windows.series.missing) == (alias, {})
     local = [time[:19] for time in times]
     assert windows.forecast_times()[0] == local[4:7]
@@ -139,7 +143,7 @@ def test_steps_of_days_and_more_stay_at_local_midnight(fitted, frequency, count,
 
 
 def test_days_of_a_winter_go_on_in_summer(fitted):
-    times = berlin("D", 100, "2020-01-01")
+    times = local_times("D", 100, start="2020-01-01")
     _, preprocessor = fitted({"time": times[:80], "x": range(80)})
     pd.DataFrame({"time": times, "x": range(100)}).to_csv("b.csv", index=False)
     series = WindowSource(TimeSeries(), 4, 3).read("b.csv", preprocessor).series
@@ -167,7 +171,7 @@ def test_parquet_names_its_zone(fitted):
 
 
 def test_a_model_keeps_the_zone_and_the_unit_it_was_trained_on(fitted):
-    _, preprocessor = fitted({"time": berlin("D", 60), "x": range(60)}, time_zone=BERLIN)
+    _, preprocessor = fitted({"time": local_times("D", 60), "x": range(60)}, time_zone=BERLIN)
     for asked in (TimeSeries(time_zone="Asia/Tokyo"), TimeSeries(time_zone="UTC")):
         with pytest.raises(DataError, match=r"--data.time_zone .*: the model was trained on Eur"):
             WindowSource(asked, 4, 3).read("a.csv", preprocessor)
@@ -188,7 +192,7 @@ def test_a_time_that_clocks_skip_is_located(fitted):
 
 
 def test_hours_of_a_zone_go_on_over_changes_of_its_clocks_and_know_its_time_of_day(fitted):
-    times = berlin("h", 24 * 12, "2020-10-20")
+    times = local_times("h", 24 * 12, start="2020-10-20")
     naive = [time[:19] for time in times]
     assert len(set(naive)) == len(naive) - 1  # 02:00 is there twice
     wave = [int(time[11:13]) for time in times]
