@@ -7,7 +7,6 @@ Nothing here imports TensorFlow before a command has been understood, so that he
 answered at once.
 """
 
-import argparse
 import difflib
 import errno
 import inspect
@@ -80,7 +79,8 @@ def _run(task: Task, arguments: list[str]) -> None:
     arguments = first + _configs_first(_joined(arguments, sections), task, sections)
     earlier: dict[str, Any] = {}
     if verb != "train" and not {"-h", "--help"} & set(arguments):
-        earlier = _run_options(task, arguments)
+        plain = _without_questions(arguments)
+        earlier = _options_of(task, parser.parse_args(plain).as_dict()["run"]["dir"])
         parser.set_defaults(
             {
                 f"{name}.{key}": value
@@ -93,8 +93,7 @@ def _run(task: Task, arguments: list[str]) -> None:
         if verb == "predict":
             parser.set_defaults({"data.on_bad_row": "answer"})
     if verb == "train":
-        questions = ("-h", "--help", "--print_config")
-        plain = [argument for argument in arguments if not argument.startswith(questions)]
+        plain = _without_questions(arguments)
         options = parser.parse_args(plain).as_dict()
         if start_from := options["train"]["start_from"]:
             own = options["run"]["dir"]  # which has them, once it was begun
@@ -140,11 +139,10 @@ def _require_text(options: dict[str, dict[str, Any]]) -> None:
                     )
 
 
-def _run_options(task: Task, arguments: list[str]) -> dict[str, Any]:
-    """The config of the run that the arguments name."""
-    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    finder.add_argument("--run.dir", dest="folder")
-    return _options_of(task, finder.parse_known_args(arguments)[0].folder)
+def _without_questions(arguments: list[str]) -> list[str]:
+    """What of the arguments says how a command is to be done."""
+    questions = ("-h", "--help", "--print_config")
+    return [argument for argument in arguments if not argument.startswith(questions)]
 
 
 def _options_of(task: Task, folder: str | None) -> dict[str, Any]:
@@ -170,12 +168,25 @@ def _configs_first(arguments: list[str], task: Task, sections: dict[str, type]) 
     left = iter(arguments)
     for argument in left:
         if argument == "--config" and (path := next(left, None)) is not None:
-            content = read_yaml(Path(path)).items()
-            kept = {name: part for name, part in content if name not in others}
+            content = read_yaml(Path(path))
+            _require_sections(task, path, content)
+            kept = {name: part for name, part in content.items() if name not in others}
             configs += ["--config", as_argument(kept)]
         else:
             rest.append(argument)
     return configs + rest
+
+
+def _require_sections(task: Task, path: str, content: dict[str, Any]) -> None:
+    """Refuses a config file of another task, and values where options are expected."""
+    if (made_for := content.get("task", task.name)) != task.name:
+        raise UsageError(f"{path}: is for the task {made_for}, not {task.name}; name another file")
+    for name in _sections(task, "train"):
+        if name in content and not isinstance(content[name], dict):
+            raise UsageError(
+                f"{path}: {name} is {content[name]!r}, no section; write '{name}:' and below it "
+                "one option a line, with blanks before"
+            )
 
 
 def _verb(task: Task, arguments: list[str]) -> tuple[str, list[str], list[str]]:
@@ -200,7 +211,7 @@ def _help(task: Task) -> str:
         "Without a verb: train on the sample data, evaluate, export to "
         f"saved_models/{task.name}, and say how to serve it.\n\n"
         f"`python -m tasks.{task.name} VERB --help` lists a verb's options; every verb takes "
-        "--config FILE.yaml\nand --print_config; options override the file, wherever they\nstand."
+        "--config FILE.yaml\nand --print_config; options override the file, wherever they stand."
     )
 
 
@@ -220,7 +231,9 @@ class _Parser(ArgumentParser):
     """Mistakes become one line, without the usage."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        message = " ".join(message.split())
+        message = " ".join(message.split()).removeprefix('Parser key "config": ')
+        if (hint := "; --help lists the options") in message:  # of a config file, said already
+            raise UsageError(message.split(hint)[0])
         wrong = re.match(r'Parser key "([\w.]+)".* (?:Given|Got) value: (.*)$', message)
         if wrong:
             action = next((a for a in self._actions if a.dest == wrong[1]), None)

@@ -55,3 +55,37 @@ def test_a_file_without_sections_is_refused(tmp_path):
     (tmp_path / "config.yaml").write_text("- train\n")
     with pytest.raises(UsageError, match="has no sections such as 'train:'"):
         read_yaml(tmp_path / "config.yaml")
+
+
+def test_words_that_yaml_takes_for_truth_are_words(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("language: no\nheader: off\nrow: true\nlowercase: False\n")
+    options = read_yaml(path)
+    assert options == {"language": "no", "header": "off", "row": True, "lowercase": False}
+
+
+def test_sections_that_say_nothing_are_left_out(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("train:\n#  epochs: 3\nmodel:\n  units: 4\n")
+    assert read_yaml(path) == {"model": {"units": 4}}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("train:\n  epochs: 3\n  seed: 1\n  epochs: 4\n", "'epochs' stands twice .* at line 2"),
+        ("train: &here [*here]\n", "Circular reference"),
+        ("train: {seed: !!binary aGk=}\n", "bytes is not JSON"),
+        ("train: [1", "expected ',' or ']'"),
+    ],
+)
+def test_files_that_no_config_can_be_are_one_line(tmp_path, content, reason):
+    (tmp_path / "config.yaml").write_text(content)
+    with pytest.raises(UsageError, match=rf"config\.yaml: can't be read: .*{reason}"):
+        read_yaml(tmp_path / "config.yaml")
+
+
+def test_what_a_section_takes_from_another_it_may_override(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("a: &a {x: 1, y: 1}\nb:\n  <<: *a\n  x: 2\n")
+    assert read_yaml(path)["b"] == {"x": 2, "y": 1}

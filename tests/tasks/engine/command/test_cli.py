@@ -191,3 +191,29 @@ def test_a_run_that_starts_from_another_has_its_model_options(tmp_path, monkeypa
     with pytest.raises(SystemExit):
         main(Forecasting, [*given[:-1], "third"])
     assert f"{first.folder}: not a run folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "predict", "export"])
+def test_a_config_file_may_name_the_run(tmp_path, monkeypatch, verb):
+    asked = understood(monkeypatch, Forecasting, "train", "--data.train", "a.csv")
+    Run(tmp_path / "run").begin(asked.plain)
+    (tmp_path / "mine.yaml").write_text(f"run:\n  dir: {tmp_path / 'run'}\n")
+    config = understood(monkeypatch, Forecasting, verb, "--config", str(tmp_path / "mine.yaml"))
+    assert (config.run.dir, config.data.train) == (str(tmp_path / "run"), "a.csv")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("train: 3", "train is 3, no section"),
+        ("task: translation", "is for the task translation, not forecasting"),
+        ("train: {schedule: off}", "--train.schedule off: not one of linear, "),
+    ],
+)
+def test_mistakes_in_a_config_file_are_said_once_and_in_words(tmp_path, capsys, content, reason):
+    (tmp_path / "mine.yaml").write_text(content)
+    with pytest.raises(SystemExit) as end:
+        main(Forecasting, ["train", f"--config={tmp_path / 'mine.yaml'}", "--data.train", "a.csv"])
+    said = capsys.readouterr().err
+    assert (end.value.code, said.count("\n"), said.count("--help")) == (2, 1, "--train" in reason)
+    assert reason in said and "Parser key" not in said
