@@ -81,7 +81,7 @@ class Train:
 
     accumulate: int = 1
     """Steps whose gradients are averaged into one update, for batches that memory can't hold; the
-    steps that are left at the end of an epoch are one, too."""
+    steps that are left at the end of an epoch are one, too. Learning rates go by updates."""
 
     label_smoothing: float = 0.0
     """Share of the target probability spread over all classes, 0 to 1."""

@@ -16,8 +16,8 @@ from tasks.engine.options import Train
 class _Gathering(keras.optimizers.Optimizer):
     """A Keras optimizer that gathers gradients (`gradient_accumulation_steps`) as if batches were
     larger: what is left at the end of an epoch is an update, too, by the mean of as many; averages
-    of weights move once an update; and several replicas can gather, if their gradients come added
-    up (`take_sums`).
+    of weights and learning rates move once an update; and several replicas can gather, if their
+    gradients come added up (`take_sums`).
 
     Args:
         epoch_steps: batches of an epoch; without, epochs are not known of.
@@ -34,7 +34,15 @@ class _Gathering(keras.optimizers.Optimizer):
         if not steps or not epoch:
             return super().iterations
         batches = self._iterations.value
-        return batches // epoch * -(-epoch // steps) + batches % epoch // steps
+        return batches // epoch * updates(epoch, steps) + batches % epoch // steps
+
+    def _get_current_learning_rate(self) -> Any:
+        """The rate of this update, as schedules count updates where epochs are known of."""
+        rate = self._learning_rate
+        is_schedule = isinstance(rate, keras.optimizers.schedules.LearningRateSchedule)
+        if is_schedule and self.gradient_accumulation_steps and self.epoch_steps:
+            return rate(self.iterations)
+        return super()._get_current_learning_rate()
 
     def begin_epoch(self, epoch: int) -> None:
         """Has nothing gathered, and is where that epoch of this training, counted from 0, begins:
@@ -329,6 +337,8 @@ def make_optimizer(
     train: Train, steps: int, epoch_steps: int | None = None
 ) -> keras.optimizers.Optimizer:
     """The optimizer that the options name, for a training of so many steps in epochs of so many."""
+    if epoch_steps:
+        steps = steps // epoch_steps * updates(epoch_steps, train.accumulate)
     common: dict[str, Any] = {
         "learning_rate": schedule(
             train.schedule, train.learning_rate, round(train.warmup * steps), steps
@@ -353,6 +363,11 @@ def make_optimizer(
     return AdamW(beta_2=train.adam_beta_2, **common)
 
 
+def updates(steps: int, accumulate: int) -> int:
+    """The updates of an epoch of so many steps, if the gradients of some are gathered into one."""
+    return -(-steps // accumulate)
+
+
 def schedule(
     kind: str, learning_rate: float, warmup_steps: int, total_steps: int
 ) -> "WarmupSchedule":
@@ -371,8 +386,8 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
             listing 4); or `inverse_sqrt`, down with the square root of the steps (Vaswani et al.
             2017, equation 3); their total matters only as training warms up for a share of it.
         learning_rate: the highest, reached after the warmup.
-        warmup_steps: batches until then; the first step's rate is `learning_rate / warmup_steps`.
-        total_steps: batches in all, warmup included.
+        warmup_steps: updates until then; the first one's rate is `learning_rate / warmup_steps`.
+        total_steps: updates in all, warmup included.
     """
 
     def __init__(

@@ -1,5 +1,6 @@
 """AdamW and SGD against Keras' own, the sparse update, lookahead, and the schedules."""
 
+from dataclasses import replace
 from functools import partial
 
 import keras
@@ -417,6 +418,22 @@ def test_adams_time_is_that_of_updates():
     for gradient in (1.5, 3.0, 4.5, 6.0):
         plain.apply([tf.constant([gradient])], [weight])
     np.testing.assert_allclose(found[-1], weight.numpy()[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine", "constant"])
+@pytest.mark.parametrize("accumulate", [2, 3, 8])
+def test_learning_rates_are_those_of_a_training_with_batches_as_large(kind, accumulate):
+    options = Train(schedule=kind, warmup=0.3, optimizer="sgd", momentum=0.0, weight_decay=0.0)
+    gathering = make_optimizer(replace(options, accumulate=accumulate), 10, 5)
+    large = make_optimizer(options, 2 * -(-5 // accumulate))
+    found = []
+    for optimizer in (gathering, large):
+        weight = keras.Variable(np.zeros(1), dtype="float32", name="bias")
+        for _ in range(10 if optimizer is gathering else 2 * -(-5 // accumulate)):
+            optimizer.apply([tf.constant([1.0])], [weight])
+        found.append(weight.numpy()[0])
+    np.testing.assert_allclose(*found, rtol=1e-5)
+    assert found[0] < -options.learning_rate / 2  # neither is a single update at no rate at all
 
 
 def test_averages_of_weights_move_once_an_update():
