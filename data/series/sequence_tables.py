@@ -370,8 +370,8 @@ class _Steps:
     def _numbers(
         self, column: str, cells: list[Any], names: list[str], rows: list[int]
     ) -> np.ndarray:
-        """A column's numbers, float64: NaN where it has NaN, which is no problem."""
-        values, problems = Field(column, "number").convert(cells)
+        """A column's numbers, float64: NaN where it has NaN or nothing, which is no problem."""
+        values, problems = Field(column, "number", required=False).convert(cells)
         for index, why in problems.items():
             if not _is_nan(cells[index]):
                 self.bad.setdefault(names[index], (rows[index], why))
@@ -410,8 +410,7 @@ def _plain(cell: Any) -> Any:
 
 
 def _is_nan(cell: Any) -> bool:
-    text = isinstance(cell, str) and cell.strip().lower() == "nan"
-    return text or (isinstance(cell, float) and cell != cell)
+    return isinstance(cell, str) and cell.strip().lower() == "nan"
 
 
 def to_sequence(cell: Any) -> np.ndarray | str:

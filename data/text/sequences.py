@@ -215,7 +215,10 @@ class NumberPreprocessor(Preprocessor):
         return class_ids(self.labels, columns["label"])
 
     def tally(self, columns: Mapping[str, np.ndarray]) -> dict[str, int]:
-        return {"sequences cut": sum(len(steps) > self.max_length for steps in columns["values"])}
+        values = columns["values"]
+        missing = sum(int(np.count_nonzero(np.isnan(steps))) for steps in values)
+        cut = {"sequences cut": sum(len(steps) > self.max_length for steps in values)}
+        return cut | ({"numbers missing": missing} if missing else {})
 
     def state(self) -> tuple[dict[str, Any], dict[str, Sequence[str]]]:
         arguments = {

@@ -382,7 +382,6 @@ def test_a_sequence_with_other_features_than_the_rest_is_bad(folder):
     ("line", "problem"),
     [
         ("w1,9,b,5,a", "column 'x' is 'b', not a finite number"),
-        ("w1,9,2,,a", "column 'y' is empty"),
         ("w1,9,inf,1,a", "column 'x' is 'inf', not a finite number"),
         ("w1,9,2,5,b", "column 'label' is 'b' where the sequence 'w1' has 'a' before"),
         ("w1,,2,5,a", "column 't' is empty"),
@@ -452,6 +451,16 @@ def test_missing_numbers_are_nan_and_steps_of_nothing_else_end_a_sequence(folder
     assert next(records.chunks()).columns["values"][0].dtype == np.float32
     (requests,) = SequenceSource(Tables(), ["x", "y"], "label").requests(path)
     np.testing.assert_equal(values_of(requests), ENDED)
+
+
+@pytest.mark.parametrize("name", ["long.csv", "long.parquet", "long.jsonl"])
+def test_a_step_may_lack_numbers_as_pandas_writes_them(folder, name):
+    steps = {"walk": ["w"] * 4, "x": [1, NAN, 3, NAN], "y": [4, 5, NAN, NAN], "label": ["a"] * 4}
+    frame = pd.DataFrame(steps)
+    records = read(write(name, frame.astype(object).to_dict("records")), id="walk")
+    np.testing.assert_equal(values_of(records), ENDED[:1])
+    tally = NumberPreprocessor(["a"], features=2).tally(records.columns)
+    assert tally == {"sequences cut": 0, "numbers missing": 2}
 
 
 def test_requests_may_have_missing_numbers_as_the_served_model_takes_them(folder):
