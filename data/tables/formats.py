@@ -24,8 +24,8 @@ from data.tables.table import (
     Table,
     batches,
     check_filled_file,
-    decode_line,
     known_format,
+    line_text,
     opened,
     parse_object,
 )
@@ -46,6 +46,7 @@ def open_table(path: str, options: Tables | None = None, name: str = "") -> Tabl
     options = options or Tables()
     name = name or path
     check_filled_file(path, name)
+    tolerant = options.on_bad_row == "answer"
     format: str = options.format
     if format == "auto":
         format = known_format(path) or format
@@ -54,9 +55,10 @@ def open_table(path: str, options: Tables | None = None, name: str = "") -> Tabl
     if format == "tfrecord":
         return TfrecordTable(path, name)
     if format == "jsonl":
-        return JsonLinesTable(path, name)
+        return JsonLinesTable(path, name, tolerant=tolerant)
     if format in ("csv", "tsv"):
-        return CsvTable(path, name, find_dialect(path, name, options, format), options.header)
+        dialect = find_dialect(path, name, options, format)
+        return CsvTable(path, name, dialect, options.header, tolerant=tolerant)
     raise DataError(
         f"{name}: the ending does not tell the format; "
         "say --data.format csv, tsv, jsonl, parquet or tfrecord."
@@ -88,7 +90,11 @@ class JsonLinesTable(FileTable):
         """Each line's number, its object or what is wrong with it, and its length."""
         with opened(self.path, self.name) as file:
             for row, line in enumerate(file, 1):
-                text = decode_line(line, self.name, row)
+                try:
+                    text = line_text(line, row)
+                except UnicodeDecodeError as error:
+                    yield row, self.not_utf8(row, error.object[error.start]), len(line)
+                    continue
                 if text.strip():
                     yield row, parse_object(text), len(line)
 

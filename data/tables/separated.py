@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from data.cells import clip, tidy
 from data.errors import DataError
 from data.options import Tables
-from data.tables.table import Chunk, FileTable, not_utf8, opened, surrogate
+from data.tables.table import Chunk, FileTable, opened, surrogate
 
 LARGEST_CELL = 2**24
 _BLOCK = 2**16  # characters read at once, but for the first, which is often all that is wanted
@@ -132,7 +132,8 @@ class CsvTable(FileTable):
         return problem
 
     def _records(self, errors: str = "strict") -> Iterator[tuple[int, list[str]]]:
-        """The line each record starts on, and its fields; blank lines are none.
+        """The line each record starts on, and its fields; blank lines are none, and octets that are
+        no UTF-8 are what `errors` makes of them, or else make a record broken.
 
         After a record whose quotes are wrong, reading goes on with the line after its first: a
         quote that is never closed must not take what follows with it.
@@ -153,41 +154,46 @@ class CsvTable(FileTable):
                                 yield start, fields
                             start = first + reader.line_num
                     except csv.Error as error:
-                        yield start, _Broken(error, next(lines.rest()))
+                        yield start, _Broken(_quoting_problem(error), next(lines.rest()))
                         start += 1
                     else:
                         return
             except UnicodeDecodeError:
                 pass
-        self._raise_not_utf8()
+        yield from self._records_checked(start)
 
-    def _raise_not_utf8(self) -> None:
-        """Finds the record that holds the first byte that is not UTF-8."""
-        for row, fields in self._records(errors="surrogateescape"):
-            for field in [fields.line] if isinstance(fields, _Broken) else fields:
-                if bad := surrogate(field):
-                    problem = not_utf8(ord(bad) & 0xFF)
-                    raise DataError(f"{self.name}, row {row}: {problem}.")
-        raise DataError(f"{self.name} changed while it was being read; start again.")
+    def _records_checked(self, first: int) -> Iterator[tuple[int, list[str]]]:
+        """The records from a line on, with a look at each octet, which takes longer."""
+        for row, fields in self._records("surrogateescape"):
+            texts = [fields.line] if isinstance(fields, _Broken) else fields
+            if row < first:
+                continue
+            if bad := next(filter(None, map(surrogate, texts)), None):
+                fields = _Broken(self.not_utf8(row, ord(bad) & 0xFF))
+            yield row, fields
 
 
 class _Broken(list):
-    """The fields, of which there are none, of a record with wrong quotes."""
+    """The fields, of which there are none, of a record that can't be read."""
 
-    def __init__(self, error: csv.Error, line: str):
+    def __init__(self, problem: str, line: str = ""):
         super().__init__()
+        self.problem = problem
         self.line = line
-        reason = str(error)
-        if "field larger" in reason:
-            why = f"a cell of more than {LARGEST_CELL:,} characters"
-        elif "unexpected end" in reason:
-            why = "a quote that is never closed"
-        else:
-            why = "text after the quote that ends a cell"
-        self.problem = (
-            f'a quoting error ({why}); write a quote inside quotes twice: "a ""word"" in quotes", '
-            "or read quotes as they are with --data.quoting none"
-        )
+
+
+def _quoting_problem(error: csv.Error) -> str:
+    reason = str(error)
+    if "field larger" in reason:
+        why = f"a cell of more than {LARGEST_CELL:,} characters"
+    elif "unexpected end" in reason:
+        why = "a quote that is never closed"
+    else:
+        why = "text after the quote that ends a cell"
+    return (
+        f'a quoting error ({why}); write a quote inside quotes twice: "a ""word"" in quotes", '
+        "or read quotes as they are with --data.quoting none"
+    )
 
 
 class _Lines:

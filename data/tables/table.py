@@ -10,7 +10,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -120,6 +120,10 @@ class FileTable:
     path: str
     name: str
 
+    tolerant: bool = field(default=False, kw_only=True)
+    """Whether a row that is not UTF-8 is a bad one; else all of the file is taken to be in another
+    encoding, and refused."""
+
     @property
     def folder(self) -> Path:
         return Path(self.path).parent
@@ -131,13 +135,12 @@ class FileTable:
     def where(self, row: int) -> str:
         return f"{self.name}, row {row}"
 
-
-def decode_line(line: bytes, name: str, row: int) -> str:
-    """A line of a UTF-8 file as `line_text` has it; raises a DataError if it is not UTF-8."""
-    try:
-        return line_text(line, row)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{name}, row {row}: {not_utf8(error.object[error.start])}.") from error
+    def not_utf8(self, row: int, byte: int) -> str:
+        """What is wrong with a row, in words, that has a byte that is not UTF-8; raises a DataError
+        unless that is the row's affair."""
+        if not self.tolerant:
+            raise DataError(f"{self.where(row)}: {not_utf8(byte)}.")
+        return not_utf8(byte)
 
 
 def line_text(line: bytes, row: int) -> str:

@@ -337,6 +337,25 @@ def test_bytes_that_are_not_utf8_are_located(write, options):
     assert "row 1: byte 0xff" in message(write("b.csv", "text,label\na,x\n".encode("utf-16")))
 
 
+def test_rows_that_are_not_utf8_do_not_keep_others_from_being_answered(write):
+    write("a.csv", b'text,label\nfine,x\ncaf\xe9,x\n"caf\xe9"s,x\n"two\nlines",x\n')
+    write("a.jsonl", b'{"text": "fine"}\n{"text": "caf\xe9"}\n{"text": "more"}\n')
+    found = list(source(on_bad_row="answer").requests(["a.csv", "a.jsonl"]))
+    answered = [
+        (asked.row, asked.problem and asked.problem[:9]) for r in found for asked in r.asked
+    ]
+    wrong = "byte 0xe9"
+    assert answered == [
+        (2, None),
+        (3, wrong),
+        (4, wrong),
+        (5, None),
+        (1, None),
+        (2, wrong),
+        (3, None),
+    ]
+
+
 def test_text_in_parquet_that_is_not_utf8_is_a_bad_row(write):
     texts = pyarrow.array([b"fine", b"caf\xe9"], pyarrow.binary()).view(pyarrow.string())
     parquet.write_table(pyarrow.table({"text": texts, "label": ["a", "b"]}), "a.parquet")
