@@ -5,6 +5,7 @@ picture = decoded(tf.constant(png), max_pixels=2**26)  # uint8 (height, width, 3
 
 from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache, partial
+from threading import Lock
 
 import numpy as np
 import tensorflow as tf
@@ -20,6 +21,8 @@ for _first, _kind in zip(b"\xff\x89GBR", (JPEG, PNG, GIF, BMP, WEBP), strict=Tru
     _KINDS[_first] = _kind
 
 ZERO, ONE = np.int64(0), np.int64(1)
+
+_ONE_AT_A_TIME = Lock()  # of the threads that would all trace one function
 
 Background = Sequence[int] | None
 Levels = Sequence[float] | None
@@ -228,8 +231,10 @@ def refusals(pictures: Sequence[bytes], max_pixels: int) -> dict[int, str]:
     """Which picture files can't be decoded, by their places, and why."""
     if not pictures:
         return {}
+    with _ONE_AT_A_TIME:
+        decoded_sizes = _decoded_sizes(max_pixels)
     try:
-        _decoded_sizes(max_pixels)(tf.constant(pictures))
+        decoded_sizes(tf.constant(pictures))
     except tf.errors.InvalidArgumentError as error:
         if len(pictures) == 1:
             return {0: reason_of(error)}
@@ -254,11 +259,12 @@ def _decoded_sizes(max_pixels: int) -> Callable[[tf.Tensor], tf.Tensor]:
         is_jpeg = octets(contents, 0, 1)[0] == 0xFF
         return tf.cond(is_jpeg, jpeg, lambda: tf.size(decoded(contents, max_pixels)))
 
-    return tf.function(
+    sizes = tf.function(
         lambda pictures: tf.map_fn(size, pictures, fn_output_signature=tf.int32),
         input_signature=[tf.TensorSpec([None], tf.string)],
         autograph=False,
     )
+    return sizes.get_concrete_function()
 
 
 @lru_cache(maxsize=16)
