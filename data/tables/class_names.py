@@ -46,7 +46,7 @@ def _converter(feature: Any) -> Convert | None:
         return _each(_converter(feature[0]))
     kind = feature.get("_type")
     if kind == "ClassLabel":
-        numbers = [ClassNumber(number, name) for number, name in enumerate(feature["names"])]
+        numbers = [ClassNumber(number, str(name)) for number, name in enumerate(feature["names"])]
         return lambda value: _named(value, numbers)
     if kind and isinstance(feature.get("feature"), dict | list):  # a list, of any kind and length
         inner = feature["feature"]

@@ -26,7 +26,7 @@ from data.tables.table import (
     check_filled_file,
     known_format,
     line_text,
-    opened,
+    opened_lines,
     parse_object,
 )
 from data.tables.tfrecords import TfrecordTable
@@ -88,7 +88,7 @@ class JsonLinesTable(FileTable):
 
     def _lines(self) -> Iterator[tuple[int, dict[str, Any] | str, int]]:
         """Each line's number, its object or what is wrong with it, and its length."""
-        with opened(self.path, self.name) as file:
+        with opened_lines(self.path, self.name) as file:
             for row, line in enumerate(file, 1):
                 try:
                     text = line_text(line, row)

@@ -18,7 +18,7 @@ from data.tables.table import (
     known_format,
     line_text,
     not_utf8,
-    opened,
+    opened_lines,
     parse_object,
 )
 
@@ -158,7 +158,7 @@ class LinesTable:
             yield sys.stdin.buffer
             return
         check_file(self.path, self.name)
-        with opened(self.path, self.name) as file:
+        with opened_lines(self.path, self.name) as file:
             yield file
 
 

@@ -4,6 +4,7 @@ A row is named as a spreadsheet shows it: in CSV, TSV and JSONL the line of the 
 starts (a header is row 1), in Parquet, TFRecord and tfds its number, counted from 1.
 """
 
+import codecs
 import gzip
 import json
 import re
@@ -29,6 +30,7 @@ ENDINGS = {
     ".tfrec": "tfrecord",
 }
 GZIP_RATIO = 4
+_LOOKED_AT = 2**12  # bytes
 
 Item = TypeVar("Item")
 
@@ -184,6 +186,21 @@ def opened(path: str, name: str) -> Iterator[Any]:
             yield file
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{name} is not a whole gzip file ({error}); fetch it again.") from error
+
+
+@contextmanager
+def opened_lines(path: str, name: str) -> Iterator[Any]:
+    """The file's bytes, as `opened` has them; raises a DataError if lines of UTF-8 can't be told
+    apart in it, which each of them by itself would not show."""
+    with opened(path, name) as file:
+        start = file.peek(_LOOKED_AT)
+        if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise DataError(f"{name} is UTF-16; save it as UTF-8.")
+        if b"\r" in start and b"\n" not in start:
+            raise DataError(
+                f"{name} has lines that end in \\r alone; save it with line feeds, \\n."
+            )
+        yield file
 
 
 def _unsharded(path: str) -> str:

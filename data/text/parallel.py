@@ -39,7 +39,7 @@ from data.tables.opening import (
 )
 from data.tables.reading import BadRows, load, requests
 from data.tables.source import REQUESTS
-from data.tables.table import Chunk, Table, check_filled_file, line_text, not_utf8, opened
+from data.tables.table import Chunk, Table, check_filled_file, line_text, not_utf8, opened_lines
 from data.tables.tfds import PREFIX
 from data.text.tmx import TmxTable, is_tmx
 
@@ -388,7 +388,7 @@ def _is_text(path: str, options: Tables) -> bool:
 
 def _file_lines(path: str) -> Iterator[bytes]:
     # Not both files in one `with`: what is wrong with one would be said of the other.
-    with opened(path, path) as file:
+    with opened_lines(path, path) as file:
         yield from file
 
 

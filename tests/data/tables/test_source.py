@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -335,6 +336,18 @@ def test_bytes_that_are_not_utf8_are_located(write, options):
     path = write("a.jsonl", b'{"text": "a", "label": 1}\n{"text": "\xe9", "label": 1}\n')
     assert message(path, **options).startswith("a.jsonl, row 2: byte 0xe9 is not UTF-8;")
     assert "row 1: byte 0xff" in message(write("b.csv", "text,label\na,x\n".encode("utf-16")))
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.txt.gz"])
+def test_lines_that_cant_be_told_apart_are_refused(write, name):
+    lines = '{"text": "a"}\n{"text": "b"}\n'
+    for content, why in (
+        (lines.encode("utf-16"), "is UTF-16; save it as UTF-8."),
+        (lines.replace("\n", "\r").encode(), r"has lines that end in \r alone; save it with"),
+    ):
+        write(name, gzip.compress(content) if name.endswith(".gz") else content)
+        with pytest.raises(DataError, match=f"^{name} {re.escape(why)}"):
+            list(source(on_bad_row="answer").requests(name))
 
 
 def test_rows_that_are_not_utf8_do_not_keep_others_from_being_answered(write):
