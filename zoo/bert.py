@@ -95,6 +95,10 @@ class BertClassifier(keras.Model):
         copies, one for each, which makes the SavedModel larger by the encoder's matrices. Where
         these take more than `LARGEST_CONSTANTS` bytes there is only the one for many.
 
+        Many texts are answered in two halves side by side, the shorter and the longer ones: while
+        one is between two products, the other has the processor, and the shorter ones are padded
+        less.
+
         Args:
             often: whether it is to answer more than a few requests: constants take longer to set
                 up than those would be faster by.
@@ -108,7 +112,7 @@ class BertClassifier(keras.Model):
         matrices = [leaf for leaf in tf.nest.flatten(many.layers) if isinstance(leaf, tf.Variable)]
         size = sum(matrix.shape.num_elements() * dtype.size for matrix in matrices)
         if not often or size > LARGEST_CONSTANTS or dtype != tf.float32:
-            return lambda inputs: self.classifier(self._features(many, inputs))
+            return lambda inputs: self.classifier(self._in_halves(many, inputs))
         few = frozen(self.backbone, dtype, constant=True)
         # A product of fewer rows has a layout of its own.
         shortest = min(8, self.backbone.max_sequence_length)
@@ -119,11 +123,24 @@ class BertClassifier(keras.Model):
             pooled = tf.cond(
                 batch * padded <= FEW_TOKENS,
                 lambda: self._features(few, _padded(inputs, padded - length), short=True),
-                lambda: self._features(many, inputs),
+                lambda: self._in_halves(many, inputs),
             )
             return self.classifier(pooled)
 
         return answer
+
+    def _in_halves(self, weights: EncoderWeights, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """`_features` for inference, of the shorter and the longer texts apart."""
+        mask = tf.cast(inputs["padding_mask"], tf.int32)
+        lengths = tf.reduce_max(mask * tf.range(1, tf.shape(mask)[1] + 1), axis=1)
+        order = tf.argsort(lengths)
+        middle = (tf.size(order) + 1) // 2
+        pooled = []
+        for rows in (order[:middle], order[middle:]):
+            longest = tf.maximum(tf.reduce_max(tf.gather(lengths, rows)), 1)  # of no rows, too
+            part = {name: tf.gather(ids, rows)[:, :longest] for name, ids in inputs.items()}
+            pooled.append(self._features(weights, part))
+        return tf.gather(tf.concat(pooled, axis=0), tf.math.invert_permutation(order))
 
     def _features(
         self, weights: EncoderWeights, inputs: Mapping[str, tf.Tensor], **how: Any

@@ -191,8 +191,10 @@ def test_few_tokens_go_to_the_constants_in_at_least_eight_rows(monkeypatch):
     assert rows == [
         ((1, 8), True),
         ((8, 8), True),
-        ((9, 8), False),
-        ((9, 1), False),  # 72 once padded
+        ((5, 8), False),  # in halves
+        ((4, 8), False),
+        ((5, 1), False),  # 72 once padded
+        ((4, 1), False),
         ((5, 12), True),
     ]
 

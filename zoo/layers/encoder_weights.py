@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from zoo.layers import fused
 from zoo.layers.vocabulary import uncast
 
 
@@ -129,4 +130,15 @@ def frozen(backbone: keras.Model, dtype: tf.DType, constant: bool) -> EncoderWei
         return copy if constant or copy.ndim == 1 else tf.Variable(copy, trainable=False)
 
     with tf.init_scope():
-        return tf.nest.map_structure(freeze, live(backbone, dtype))
+        weights = live(backbone, dtype)
+        weights = weights._replace(layers=tuple(map(_folded, weights.layers)))
+        return tf.nest.map_structure(freeze, weights)
+
+
+def _folded(layer: Layer) -> Layer:
+    """The same layer with the scales of exact GELU in the matrices around it."""
+    if layer.activation is not keras.activations.gelu:
+        return layer
+    kernel, bias = (part * tf.cast(fused.FOLDED, part.dtype) for part in layer.inner)
+    outer = layer.outer._replace(kernel=layer.outer.kernel * tf.cast(fused.FOLDED, kernel.dtype))
+    return layer._replace(inner=Dense(kernel, bias), activation=fused.folded_gelu, outer=outer)
