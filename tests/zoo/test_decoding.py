@@ -330,8 +330,8 @@ def assert_same(case: Case, plain) -> None:
 
 seeds = st.integers(0, 2**32 - 1)
 vocabularies = st.sampled_from(VOCABULARIES)
-many = settings(max_examples=150, deadline=None, derandomize=True, database=None)
-some = settings(max_examples=40, deadline=None, derandomize=True, database=None)
+many = settings(max_examples=75, deadline=None, derandomize=True, database=None)
+some = settings(max_examples=25, deadline=None, derandomize=True, database=None)
 
 
 @many
