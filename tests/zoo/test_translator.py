@@ -23,6 +23,7 @@ NETS = [
     for activation in ("relu", "gelu", "swiglu")
 ]
 DROPOUT = {"dropout": 0.3, "attention_dropout": 0.2, "activation_dropout": 0.1}
+SHALLOW = {"encoder_layers": 1, "decoder_layers": 1}
 
 
 def numbers(*shape, seed=0) -> np.ndarray:
@@ -165,10 +166,9 @@ def textbook_loss(weights, smoothing, of_records, **options) -> float:
 # The forward pass
 
 
-@pytest.mark.parametrize("separate", [False, True], ids=["joint", "separate"])
 @pytest.mark.parametrize("options", NETS, ids=str)
-def test_logits_and_attention_are_those_of_the_textbook(options, separate):
-    model = net(separate, **options)
+def test_logits_and_attention_are_those_of_the_textbook(options):
+    model = net(separate=options["positions"] == "rotary", **options)
     logits, attention = model(INPUTS).numpy(), model.attention(INPUTS).numpy()
     assert logits.dtype == attention.dtype == np.float32
     for row, (source, target) in enumerate(zip(SOURCES, TARGETS, strict=True)):
@@ -332,7 +332,7 @@ def test_the_step_is_the_slope_of_the_textbook_loss(options):
 
 
 def test_perplexity_is_right_in_training_and_validation():
-    model = compiled(TokenCrossentropy(0.1), rate=0.01, eager=False, decoder_layers=1)
+    model = compiled(TokenCrossentropy(0.1), rate=0.01, **SHALLOW)
     before = model.nats(INPUTS, LABELS).numpy()
     data = tf.data.Dataset.from_tensor_slices((INPUTS, LABELS))
     # In two batches, with unlike many tokens.
@@ -362,7 +362,7 @@ def test_a_batch_in_parts_trains_as_a_whole_one_does(monkeypatch, batch):
     weights, histories, afters = OF_RECORDS[:batch], [], []
     for count in (1, 3):
         monkeypatch.setattr(zoo.translator, "side_by_side", lambda count=count: count)
-        model = compiled(TokenCrossentropy(0.1))
+        model = compiled(TokenCrossentropy(0.1), **SHALLOW)
         history = model.fit(inputs, LABELS[:batch], sample_weight=weights, verbose=0).history
         histories.append([history[name][0] for name in ("loss", "perplexity")])
         afters.append(weights_of(model))
@@ -382,8 +382,8 @@ def test_the_loss_of_validation_is_without_dropout():
 def test_replicas_train_as_one():
     def trained(strategy: tf.distribute.Strategy) -> list[np.ndarray]:
         with strategy.scope():
-            small = {"encoder_layers": 1, "decoder_layers": 1}
-            model = compiled(TokenCrossentropy(0.1), eager=False, **small)
+            eager = strategy.num_replicas_in_sync == 1
+            model = compiled(TokenCrossentropy(0.1), eager=eager, **SHALLOW)
             data = tf.data.Dataset.from_tensor_slices((INPUTS, LABELS)).batch(4)
             history = model.fit(data, verbose=0).history
             return [np.array(history["loss"]), *weights_of(model).values()]
@@ -494,8 +494,7 @@ def log_probs_of(model, sources, answers) -> np.ndarray:
 
 DECODED = [
     {"activation": "swiglu", "heads": 1},
-    {"separate": True, "positions": "rotary", "activation": "gelu"},
-    {"positions": "rotary", "activation": "swiglu", "heads": 3, "decoder_layers": 1},
+    {"separate": True, "positions": "rotary", "activation": "gelu", "heads": 3},
 ]
 
 
@@ -542,8 +541,14 @@ def coverage_of(model, answers) -> np.ndarray:
     return found
 
 
-def test_an_answer_depends_on_neither_batch_nor_padding():
-    answer = decoding(net(positions="rotary").for_serving(), BeamSearch(3, 2, 1.0))
+@pytest.fixture(scope="module")
+def answer():
+    """A beam search for the two best, traced once."""
+    keras.config.set_dtype_policy("float32")
+    return decoding(net(positions="rotary", **SHALLOW).for_serving(), BeamSearch(3, 2, 1.0))
+
+
+def test_an_answer_depends_on_neither_batch_nor_padding(answer):
     together = answer()
     wide = answer(padded(SOURCES, extra=3))
     np.testing.assert_allclose(wide.scores, together.scores, atol=1e-5)
@@ -558,9 +563,9 @@ def test_an_answer_depends_on_neither_batch_nor_padding():
 
 
 def test_tokens_that_are_never_to_be_written_have_no_share():
-    model = net(decoder_layers=1)
-    usual = decoding(model.for_serving(), Sampling(Greedy()))()
-    never = sorted({0, 1, START, *usual.tokens[:, 0].ravel().tolist()} - {END})
+    model = net(**SHALLOW)
+    likeliest = model(INPUTS).numpy()[:, 0].argmax(axis=1).tolist()  # after the start
+    never = sorted({0, 1, START, *likeliest} - {END})
     assert len(never) > 3
     for strategy in (Sampling(Greedy()), BeamSearch(3, length_penalty=2.0)):
         found = decoding(model.for_serving(never), strategy)()
@@ -573,14 +578,13 @@ def test_tokens_that_are_never_to_be_written_have_no_share():
             assert found.log_probs[row, 0] == pytest.approx(np.log(shares).sum(), abs=1e-4)
 
 
-def test_no_sources_have_no_answers():
-    answer = decoding(net().for_serving(), BeamSearch(3, 2))
+def test_no_sources_have_no_answers(answer):
     assert answer(np.zeros((0, 0), "int32"), np.zeros(0, "int32")).scores.shape == (0, 2)
 
 
 @pytest.mark.parametrize("strategy", [Sampling(Greedy()), BeamSearch(3)], ids=["greedy", "beam"])
 def test_answers_begin_with_a_prefix_and_have_the_full_models_probabilities(strategy):
-    model = net(decoder_layers=1)
+    model = net(**SHALLOW)
     firsts = np.array([[7, 5], [4, -1], [-1, -1], [6, 6]], "int32")
     found = decoding(model.for_serving(), strategy, prefix=firsts)(limits=np.full(4, 7, "int32"))
     answers = answers_of(found)
@@ -591,7 +595,7 @@ def test_answers_begin_with_a_prefix_and_have_the_full_models_probabilities(stra
 
 
 def test_a_decoder_follows_training_when_it_is_told_to():
-    model = compiled(TokenCrossentropy(), rate=0.5)
+    model = compiled(TokenCrossentropy(), rate=0.5, **SHALLOW)
     decoder = model.for_serving()
     answer = decoding(decoder, Sampling(Greedy()))
     before = answer()
@@ -603,21 +607,15 @@ def test_a_decoder_follows_training_when_it_is_told_to():
     np.testing.assert_allclose(after.log_probs, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("order", "positions", "policy"),
-    [(1, "sinusoidal", "mixed_bfloat16"), (-1, "rotary", "float32")],
-    ids=["copies, in half precision", "reverses"],
-)
-def test_a_tiny_net_learns_what_is_a_matter_of_order(order, positions, policy):
-    keras.config.set_dtype_policy(policy)
+def test_a_tiny_net_learns_in_half_precision_to_turn_the_order_round():
+    keras.config.set_dtype_policy("mixed_bfloat16")
     keras.utils.set_random_seed(0)
     lengths = np.random.RandomState(0).randint(1, 6, 1124)
     rows = sentences(lengths, 10)
     sources = padded([[*tokens, END] for tokens in rows])
-    targets = padded([[START, *tokens[::order]] for tokens in rows])
-    labels = padded([[*tokens[::order], END] for tokens in rows])
-    shape = {"encoder_layers": 1, "decoder_layers": 1, "width": 32, "inner": 64, "heads": 2}
-    model = Translator(10, **shape, dropout=0.0, positions=positions)
+    targets = padded([[START, *tokens[::-1]] for tokens in rows])
+    labels = padded([[*tokens[::-1], END] for tokens in rows])
+    model = Translator(10, **SHALLOW, width=32, inner=64, heads=2, dropout=0.0, positions="rotary")
     rate = keras.optimizers.schedules.CosineDecay(0.01, 16 * 16)
     optimizer = keras.optimizers.Adam(rate, beta_2=0.98)
     model.compile(optimizer, TokenCrossentropy(0.1), jit_compile=False)
@@ -626,14 +624,17 @@ def test_a_tiny_net_learns_what_is_a_matter_of_order(order, positions, policy):
     assert losses[-1] < 0.5 * losses[0]
     new = decoding(model.for_serving(), Sampling(Greedy()))(sources[:100], lengths[:100] + 4)
     pairs = zip(answers_of(new), rows[:100], strict=True)
-    assert np.mean([answers == [tokens[::order]] for answers, tokens in pairs]) >= 0.95
+    assert np.mean([answers == [tokens[::-1]] for answers, tokens in pairs]) >= 0.9
 
 
 # Saving, sizes, options
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
-@pytest.mark.parametrize("options", DECODED[:2], ids=str)
+@pytest.mark.parametrize(
+    ("options", "policy"),
+    [(DECODED[0], "float32"), (DECODED[1], "mixed_bfloat16")],
+    ids=["float32", "mixed_bfloat16"],
+)
 def test_a_translator_is_the_same_after_saving_and_loading(tmp_path, options, policy):
     keras.config.set_dtype_policy(policy)
     model = net(**options, **DROPOUT)
@@ -644,13 +645,13 @@ def test_a_translator_is_the_same_after_saving_and_loading(tmp_path, options, po
     np.testing.assert_allclose(again(INPUTS), whole(INPUTS), atol=1e-6)
 
 
-def test_a_loaded_translator_gives_the_same_answers(tmp_path):
-    model = net(**DECODED[1])
+def test_a_loaded_translator_gives_the_answers_that_the_saved_one_finds_as_likely(tmp_path):
+    model = net(separate=True, **SHALLOW)
     model.save(tmp_path / "model.keras")
     again = load_model(tmp_path / "model.keras")
-    ours, theirs = (decoding(each.for_serving(), BeamSearch(3, 2))() for each in (model, again))
-    assert answers_of(ours) == answers_of(theirs)
-    np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-6)
+    found = decoding(again.for_serving(), Sampling(Greedy()))()
+    expected = log_probs_of(model, INPUTS["source_ids"], answers_of(found))
+    np.testing.assert_allclose(found.log_probs, expected, atol=1e-4)
 
 
 def test_the_smallest_translator_has_as_many_parameters_as_is_said():
