@@ -1,7 +1,7 @@
 """The steps of `fit`: the numbers of one replica on several, and losses that are looked at."""
 
 import time
-from functools import partial
+from functools import cache, partial
 
 import keras
 import numpy as np
@@ -24,6 +24,7 @@ def mended():
     keras_replicas.mend()
 
 
+@cache
 def replicas(count: int) -> tf.distribute.Strategy:
     if count == 1:
         return tf.distribute.get_strategy()
@@ -55,41 +56,64 @@ def batches(count: int, size: int, weights: np.ndarray | None = None):
     return of, -(-count // size)
 
 
-def trained(
-    strategy,
-    count: int,
-    size: int,
-    weights=None,
-    epochs: int = 3,
-    optimizer="sgd",
-    callbacks=(),
-    precision="float32",
-):
-    of, steps = batches(count, size, weights)
+def made(strategy, optimizer="sgd", precision="float32") -> keras.Model:
+    """A model that takes the steps; on one replica without a graph, which takes longer to trace."""
     keras.utils.set_random_seed(3)
     with strategy.scope():
         policy = {"dtype": precision}
         layers = [keras.layers.Input((4,)), keras.layers.Dense(8, "relu", **policy)]
         model = keras.Sequential([*layers, keras.layers.Dense(2, **policy)])
         optimizer = optimizer() if callable(optimizer) else optimizer
-        model.compile(optimizer, SmoothedCrossentropy(), weighted_metrics=[ClassAccuracy()])
+        model.compile(
+            optimizer,
+            SmoothedCrossentropy(),
+            weighted_metrics=[ClassAccuracy()],
+            jit_compile=False,  # as in a training
+            run_eagerly=strategy.num_replicas_in_sync == 1,
+        )
         take_steps(model)
-        history = model.fit(
+    return model
+
+
+def fitted(
+    model: keras.Model,
+    count: int,
+    size: int,
+    weights=None,
+    epochs: int = 3,
+    callbacks=(),
+    validated: bool = True,
+) -> dict[str, list[float]]:
+    of, steps = batches(count, size, weights)
+    with model.distribute_strategy.scope():
+        judged = {"validation_data": distributed(of), "validation_steps": steps}
+        return model.fit(
             distributed(of),
             steps_per_epoch=steps,
             epochs=epochs,
-            validation_data=distributed(of),
-            validation_steps=steps,
-            callbacks=[kind() for kind in callbacks],
+            callbacks=list(callbacks),
             verbose=0,
+            **(judged if validated else {}),
         ).history
-    return history, model
+
+
+@pytest.fixture(scope="module")
+def alone_and_two() -> list[tuple[keras.Model, list[np.ndarray]]]:
+    """A model of one replica and one of two, traced once for all data, and their first weights."""
+    models = [made(replicas(count)) for count in (1, 2)]
+    return [(model, model.get_weights()) for model in models]
+
+
+def anew(alone_and_two, *data, **options) -> list[dict[str, list[float]]]:
+    """What both models' trainings from their first weights measure."""
+    for model, weights in alone_and_two:
+        model.set_weights(weights)
+    return [fitted(model, *data, **options) for model, _ in alone_and_two]
 
 
 @pytest.mark.parametrize(("count", "size"), [(12, 4), (13, 4), (7, 3), (1, 4), (5, 5)])
-def test_two_replicas_have_the_numbers_of_one(count, size):
-    one, _ = trained(replicas(1), count, size)
-    two, _ = trained(replicas(2), count, size)
+def test_two_replicas_have_the_numbers_of_one(alone_and_two, count, size):
+    one, two = anew(alone_and_two, count, size)
     assert one.keys() == two.keys() == {"loss", "accuracy", "val_loss", "val_accuracy"}
     for name in one:
         np.testing.assert_allclose(one[name], two[name], rtol=1e-5, err_msg=name)
@@ -102,7 +126,6 @@ CLIPPED = {"global_clipnorm": 0.1, "weight_decay": 0.1}
 @pytest.mark.parametrize(
     ("optimizer", "precision"),
     [
-        (partial(AdamW, 0.01, **CLIPPED, **SUMMING), "float32"),
         (partial(AdamW, 0.01, **CLIPPED, use_ema=True, ema_momentum=0.9), "float32"),
         (partial(AdamW, 0.01, **CLIPPED, **SUMMING, use_ema=True, ema_momentum=0.5), "float32"),
         (partial(SGD, 0.1, clipnorm=0.1, **SUMMING), "float32"),
@@ -113,28 +136,33 @@ CLIPPED = {"global_clipnorm": 0.1, "weight_decay": 0.1}
     ],
 )
 def test_two_replicas_update_as_one_does(optimizer, precision):
-    average = (keras.callbacks.SwapEMAWeights,) if "use_ema" in optimizer.keywords else ()
-    more = {"optimizer": optimizer, "callbacks": average, "precision": precision, "epochs": 4}
-    one, alone = trained(replicas(1), 13, 4, **more)
-    two, model = trained(replicas(2), 13, 4, **more)
+    # Only an average has other weights in validation than the step made, which are compared.
+    averages = "use_ema" in optimizer.keywords
+    histories, weights = [], []
+    for count in (1, 2):
+        model = made(replicas(count), optimizer, precision)
+        average = [keras.callbacks.SwapEMAWeights()] if averages else []
+        more = {"callbacks": average, "epochs": 4, "validated": averages}
+        histories.append(fitted(model, 13, 4, **more))
+        weights.append(model.get_weights())
+    one, two = histories
     rough = 1e-5 if precision == "float32" else 1e-2
-    for name in ("loss", "val_loss"):
+    for name in {"loss", "val_loss"} & one.keys():
         np.testing.assert_allclose(one[name], two[name], rtol=rough, err_msg=name)
     assert one["loss"][0] > 1.02 * one["loss"][-1]
-    for mine, theirs in zip(alone.get_weights(), model.get_weights(), strict=True):
+    for mine, theirs in zip(*weights, strict=True):
         np.testing.assert_allclose(mine, theirs, atol=rough)
 
 
-def test_weights_of_records_are_for_the_loss_alone():
+def test_weights_of_records_are_for_the_loss_alone(alone_and_two):
     weights = np.where(np.arange(13) % 3 == 0, 0.0, 2.0)
-    one, _ = trained(replicas(1), 13, 4, weights)
-    two, _ = trained(replicas(2), 13, 4, weights)
-    plain, _ = trained(replicas(1), 13, 4, epochs=1)
+    plain, _ = anew(alone_and_two, 13, 4, epochs=1)
+    one, two = anew(alone_and_two, 13, 4, weights)
     for name in one:
         np.testing.assert_allclose(one[name], two[name], rtol=1e-5, err_msg=name)
     assert one["loss"][0] != pytest.approx(plain["loss"][0])
     inputs, targets = rows(13)
-    _, model = trained(replicas(1), 13, 4, weights)
+    model, _ = alone_and_two[0]
     hits = model.predict(inputs, verbose=0).argmax(axis=-1) == targets
     judged = model.evaluate(batches(13, 4, weights)[0](Share()), steps=4, verbose=0)
     assert judged[1] == pytest.approx(hits.mean())
@@ -171,7 +199,8 @@ class TestLossesThatAreNoNumbers:
         inputs[4 * bad + 1, 0] = np.nan
         keras.utils.set_random_seed(0)
         model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(2)])
-        model.compile("sgd", SmoothedCrossentropy(), weighted_metrics=[ClassAccuracy()])
+        metrics = {"weighted_metrics": [ClassAccuracy()], "jit_compile": False}
+        model.compile("sgd", SmoothedCrossentropy(), **metrics)
         take_steps(model)
         return model, tf.data.Dataset.from_tensor_slices((inputs, targets)).batch(4).repeat()
 
@@ -255,7 +284,7 @@ def test_seconds_are_of_this_process_mean_replica(count, monkeypatch):
     strategy = replicas(count)
     with strategy.scope():
         model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(2)])
-        model.compile("sgd", SmoothedCrossentropy())
+        model.compile("sgd", SmoothedCrossentropy(), jit_compile=False)
         take_steps(model)
         steps = Steps(model)
         begin = time.perf_counter()
