@@ -197,11 +197,20 @@ def missing_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
         is_shared = re.search("collective|coordination", error.message, re.IGNORECASE)
         if isinstance(error, _PERHAPS_OWN) and not (names or is_shared):
             raise
+        others = [task for task in _tasks(strategy) if task != mine]
+        if not names and len(others) == 1:  # TensorFlow doesn't always tell
+            names = [_name(*others[0])]
         raise RunError(
             f"{_name(*mine)} can't go on: {' or '.join(names) or 'another worker'} is gone; "
             "start all workers again, and training goes on from its last saved state "
             f"(what TensorFlow says of it: {one_line(error, 300)})"
         ) from None
+
+
+def _tasks(strategy: tf.distribute.Strategy) -> list[tuple[str, str]]:
+    """The kind and number of each process that trains."""
+    jobs = strategy.cluster_resolver.cluster_spec().as_dict()
+    return [(kind, str(number)) for kind, those in jobs.items() for number in range(len(those))]
 
 
 def _name(kind: str, number: str) -> str:

@@ -63,10 +63,16 @@ def test_workers_that_do_not_come_together_are_told(monkeypatch):
         make_strategy(Train(strategy="multi_worker", replicas=2))
 
 
-WORKERS = SimpleNamespace(
-    extended=SimpleNamespace(_num_workers=2),
-    cluster_resolver=SimpleNamespace(task_type="worker", task_id=0),
-)
+def first_of(workers: list[str]) -> SimpleNamespace:
+    """A strategy of this many workers, as the first of them has it."""
+    cluster = tf.train.ClusterSpec({"worker": workers})
+    own = {"task_type": "worker", "task_id": 0, "cluster_spec": lambda: cluster}
+    return SimpleNamespace(
+        extended=SimpleNamespace(_num_workers=len(workers)), cluster_resolver=SimpleNamespace(**own)
+    )
+
+
+WORKERS = first_of(["a:1", "b:1", "c:1"])
 
 
 @pytest.mark.parametrize(
@@ -80,6 +86,13 @@ WORKERS = SimpleNamespace(
 def test_a_worker_that_is_gone_is_named(error, who):
     said = f"worker 0 can't go on: {who} is gone"
     with pytest.raises(RunError, match=said), missing_workers(WORKERS):
+        raise error
+
+
+def test_of_two_workers_the_other_is_gone_whether_tensorflow_names_it_or_not():
+    error = tf.errors.InternalError(None, None, "Collective ops is aborted")
+    said = "worker 0 can't go on: worker 1 is gone"
+    with pytest.raises(RunError, match=said), missing_workers(first_of(["a:1", "b:1"])):
         raise error
 
 
