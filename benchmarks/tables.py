@@ -58,7 +58,7 @@ def _sequences(size: int) -> tuple[Any, Any, Any, dict[str, Any]]:
     from zoo.configs import SequenceClassifierConfig
     from zoo.lstm import sequence_classifier
 
-    config = SequenceClassifierConfig(units=64, embedding=WIDTH)
+    config = SequenceClassifierConfig(embedding=WIDTH)
     model = sequence_classifier(config, 2, vocabulary_size=size)
     inputs = {"token_ids": _tokens(size), "padding_mask": _ones()}
     return model, model, lambda train: classification_objective(["a", "b"], train), inputs
