@@ -1,5 +1,5 @@
-"""The task contract: five answers, from which the engine does everything else; two more may be
-given."""
+"""The task contract: five answers, from which the engine does everything else, and hooks for what a
+task does otherwise."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -127,6 +127,37 @@ class Task(Generic[Data, Model]):
     def __init_subclass__(cls) -> None:
         cls.data_options, cls.model_options = get_args(cls.__orig_bases__[0])  # type: ignore[attr-defined]
 
+    def source(self, data: Data, config: Model) -> Source:
+        """1. Which records are read, and what a bad one is."""
+        raise NotImplementedError
+
+    def preprocessor(self, config: Model, records: "DataSet", data: Data) -> "Preprocessor":
+        """2. How records become tensors; fitted on the training records, then frozen."""
+        raise NotImplementedError
+
+    def model(self, config: Model, preprocessor: "Preprocessor") -> "keras.Model":
+        """3. Which zoo model is trained."""
+        raise NotImplementedError
+
+    def objective(self, train: Train, preprocessor: "Preprocessor") -> Objective:
+        """4. What is optimised and reported, and the metric that picks the best checkpoint."""
+        raise NotImplementedError
+
+    def signatures(
+        self,
+        model: "keras.Model",
+        preprocessor: "Preprocessor",
+        assets: "Sequence[Path]",
+        config: Config,
+        here: bool = False,
+    ) -> Signatures:
+        """5. What the export takes and answers; `here`: it is to answer in this process at once,
+        and what takes long to set up, which a server does once, can be left out."""
+        raise NotImplementedError
+
+    # What follows has a default, and is given where a task needs it; in the order in which it is
+    # asked for.
+
     def recipe(self, config: Model) -> dict[str, Any]:
         """Defaults of options that suit a model, by their dotted names: `train.epochs`."""
         return {}
@@ -135,14 +166,6 @@ class Task(Generic[Data, Model]):
         """Whether a CPU had better run several ops at once, each on one thread, than one on all: as
         suits models of many small ops in a row."""
         return False
-
-    def source(self, data: Data, config: Model) -> Source:
-        """1. Which records are read, and what a bad one is."""
-        raise NotImplementedError
-
-    def preprocessor(self, config: Model, records: "DataSet", data: Data) -> "Preprocessor":
-        """2. How records become tensors; fitted on the training records, then frozen."""
-        raise NotImplementedError
 
     def inherited(self, preprocessor: "Preprocessor", records: Any) -> "Preprocessor":
         """What becomes of another run's preprocessor for training records of its own, as training
@@ -155,32 +178,28 @@ class Task(Generic[Data, Model]):
         found = list(label_counts(records))
         return preprocessor if set(found) == set(labels) else preprocessor.with_labels(found)
 
-    def augmentation(self, data: Data, preprocessor: "Preprocessor") -> "Augmentation | None":
-        """How training batches are changed at random, if they are."""
-        return None
-
-    def model(self, config: Model, preprocessor: "Preprocessor") -> "keras.Model":
-        """3. Which zoo model is trained."""
-        raise NotImplementedError
-
-    def objective(self, train: Train, preprocessor: "Preprocessor") -> Objective:
-        """4. What is optimised and reported, and the metric that picks the best checkpoint."""
-        raise NotImplementedError
-
-    def assessment(self, objective: Objective, config: Config) -> Assessment:
-        """How outputs are judged, where other options than `--train.*` have a say in it."""
-        return objective.assessment
-
     def fitted(self, splits: "Splits", preprocessor: "Preprocessor", data: Data) -> "Splits":
         """What the data become now that there is a preprocessor, by which their lengths are
         known."""
         return splits
+
+    def augmentation(self, data: Data, preprocessor: "Preprocessor") -> "Augmentation | None":
+        """How training batches are changed at random, if they are."""
+        return None
 
     def callbacks(
         self, preprocessor: "Preprocessor", splits: "Splits", config: Config, logs: Path
     ) -> "Sequence[keras.callbacks.Callback]":
         """More of Keras' callbacks, such as samples of each epoch for TensorBoard in `logs`."""
         return ()
+
+    def baselines(self, config: Model, preprocessor: "Preprocessor") -> "dict[str, keras.Model]":
+        """Simpler models by name, which are trained in the same way, to compare with."""
+        return {}
+
+    def assessment(self, objective: Objective, config: Config) -> Assessment:
+        """How outputs are judged, where other options than `--train.*` have a say in it."""
+        return objective.assessment
 
     def answers(
         self, model: "keras.Model", preprocessor: "Preprocessor", records: Any, config: Config
@@ -199,22 +218,6 @@ class Task(Generic[Data, Model]):
         """Figures for the report and TensorBoard beside the assessment's, by name."""
         return {}
 
-    def baselines(self, config: Model, preprocessor: "Preprocessor") -> "dict[str, keras.Model]":
-        """Simpler models by name, which are trained in the same way, to compare with."""
-        return {}
-
     def rows(self, answer: dict[str, Any], preprocessor: "Preprocessor") -> list[dict[str, Any]]:
         """The rows of a table that an answer becomes; what has several values is left out."""
         return [{key: value for key, value in answer.items() if not isinstance(value, list)}]
-
-    def signatures(
-        self,
-        model: "keras.Model",
-        preprocessor: "Preprocessor",
-        assets: "Sequence[Path]",
-        config: Config,
-        here: bool = False,
-    ) -> Signatures:
-        """5. What the export takes and answers; `here`: it is to answer in this process at once,
-        and what takes long to set up, which a server does once, can be left out."""
-        raise NotImplementedError
