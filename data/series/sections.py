@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -111,6 +111,9 @@ class SeriesSet:
     left_out: dict[str, str] = field(default_factory=dict)
     """Series of the files -> why they are not among these."""
 
+    rounding: dict[str, str] = field(default_factory=dict)
+    """What is to be said of columns whose numbers differ in digits that float32 does not have."""
+
     read: list[str] = field(default_factory=list)
     """The names of all series of the files, in order."""
 
@@ -134,17 +137,6 @@ class SeriesSet:
         measured = self.measured[:, :count]
         values = self.values[:, :count]
         return values if measured.all() else np.where(measured, values, np.float32(np.nan))
-
-    @property
-    def rounding(self) -> dict[str, str]:
-        """What is to be said of columns whose numbers differ in digits that float32, in which they
-        are sent to a served model, does not have."""
-        coarse = [
-            f"{clip(column)} by up to {np.spacing(np.float32(abs(level))) / 2:,g}"
-            for column, level in zip(self.columns.numbers, self.level, strict=False)
-            if level
-        ]
-        return {"float32 of requests rounds": ", ".join(coarse)} if coarse else {}
 
     @cached_property
     def settled(self) -> np.ndarray:
@@ -328,6 +320,7 @@ def _regular(
         clock=rows.clock,
         level=level,
         holes=coming.holes,
+        rounding=_rounding(values, grid.kept(kept), columns, level),
     )
 
 
@@ -338,8 +331,47 @@ def _level(values: np.ndarray) -> list[float]:
         known = column[~np.isnan(column)]
         mean, deviation = (known.mean(), known.std()) if len(known) else (0.0, 0.0)
         # What is given back to forecasts in float32 is to be exactly what was taken off.
-        level.append(float(np.float32(mean)) if abs(mean) > FAR * deviation > 0 else 0.0)
+        level.append(float(np.float32(mean)) if _is_far(mean, deviation) else 0.0)
     return level
+
+
+def _is_far(mean: Any, deviation: Any) -> Any:
+    """Whether numbers with this mean are so far from 0, for what they differ by, that float32 lacks
+    digits; equal numbers differ by float64's rounding at most."""
+    mean = np.abs(mean)
+    return (mean > FAR * deviation) & (deviation > 1e-12 * mean)
+
+
+def _rounding(
+    values: np.ndarray, bounds: np.ndarray, columns: Columns, level: Sequence[float]
+) -> dict[str, str]:
+    """The `rounding` of a set of series: of requests alone where a level was taken off, of all that
+    is trained on in series that are far from the others."""
+    requests, series = [], []
+    for column, own, common in zip(columns.numbers, values.T, level, strict=True):
+        mean, deviation = _by_series(own, bounds)
+        far = _is_far(mean, deviation)
+        if common:
+            requests.append(f"{clip(column)} by up to {_rounded_by(common):,g}")
+        elif far.any():
+            most = _rounded_by(float(np.abs(mean[far]).max()))
+            series.append(f"{clip(column)} of {np.count_nonzero(far):,} series by up to {most:,g}")
+    found = {"float32 of requests rounds": requests, "float32 rounds": series}
+    return {what: ", ".join(which) for what, which in found.items() if which}
+
+
+def _by_series(column: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of each series, (series,) each, of what is not NaN."""
+    known = ~np.isnan(column)
+    owner = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))[known]
+    count = np.maximum(np.bincount(owner, minlength=len(bounds) - 1), 1)
+    mean = np.bincount(owner, column[known], len(count)) / count
+    squares = np.bincount(owner, (column[known] - mean[owner]) ** 2, len(count))
+    return mean, np.sqrt(squares / count)
+
+
+def _rounded_by(number: float) -> float:
+    return float(np.spacing(np.float32(abs(number)))) / 2
 
 
 def whole(series: SeriesSet) -> Section:

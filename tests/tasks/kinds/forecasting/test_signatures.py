@@ -72,9 +72,17 @@ def test_a_level_that_float32_rounds_is_taken_off_first_and_given_back(fitted, s
 
 
 def test_numbers_that_float32_holds_are_left_as_they_are(fitted):
-    windows, preprocessor = fitted({"time": days(50), "x": 1000.0 + np.arange(50)})
-    assert windows.series.level == [0] and not preprocessor.level.any()
+    cells = {"time": days(50), "x": 1000.0 + np.arange(50), "c": [0.1] * 50}
+    windows, preprocessor = fitted(cells, targets="x", covariates="c")
+    assert windows.series.level == [0, 0] and not preprocessor.level.any()
     assert windows.facts == {"frequency": "D", "season": 7}
+
+
+def test_series_that_float32_rounds_for_they_are_far_from_others_are_said(fitted):
+    far, near = [10**9 + n % 7 for n in range(40)], [n % 7 for n in range(40)]
+    rows = {"time": days(40) * 2, "id": ["a"] * 40 + ["b"] * 40, "x": far + near}
+    windows, _ = fitted(rows, series_column="id", targets="x")
+    assert windows.facts["float32 rounds"] == "x of 1 series by up to 32"
 
 
 def test_static_numbers_are_scaled_before_they_are_rounded(fitted):
