@@ -12,7 +12,6 @@ In a table with a step a row, a column says which sequence a row belongs to.
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ from data.tables.fields import Field
 from data.tables.lines import LinesTable
 from data.tables.opening import has_column
 from data.tables.source import TableSource
-from data.tables.table import Chunk, Table
+from data.tables.table import Chunk, Table, WrappedTable
 
 VALUES = "values"  # the records' key
 _LARGEST = float(np.finfo(np.float32).max)
@@ -176,25 +175,10 @@ class _Spread:
 
 
 @dataclass(frozen=True)
-class _Wrapped:
-    """A table read in another way. The column of the first feature has the arrays of all."""
+class _Sequenced(WrappedTable):
+    """A table of which the column of the first feature has the arrays of all."""
 
-    table: Table
     own: _Columns
-
-    @property
-    def name(self) -> str:
-        return self.table.name
-
-    @property
-    def folder(self) -> Path:
-        return self.table.folder
-
-    def size(self) -> int:
-        return self.table.size()
-
-    def where(self, row: int) -> str:
-        return self.table.where(row)
 
     def columns(self) -> list[str]:
         """The table's columns; those of features and steps must be among them."""
@@ -210,7 +194,7 @@ class _Wrapped:
         return columns
 
 
-class SequencesTable(_Wrapped):
+class SequencesTable(_Sequenced):
     """A table with a sequence a row."""
 
     def columns(self) -> list[str]:
@@ -256,7 +240,7 @@ class SequencesTable(_Wrapped):
         return values
 
 
-class StepsTable(_Wrapped):
+class StepsTable(_Sequenced):
     """A table with a step a row, which is read whole; a sequence is in one file.
 
     A sequence is named by its first row. One with a bad row is bad, by that row.

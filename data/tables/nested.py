@@ -7,12 +7,11 @@ next(table.chunks(["source"], 10)).cells           # {"source": ["A dog."]}
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from data.errors import DataError
 from data.tables.formats import JsonLinesTable, ParquetTable
-from data.tables.table import Chunk, Table
+from data.tables.table import Chunk, Table, WrappedTable
 from data.tables.tfds import TfdsTable
 
 _SOME = 1000  # rows that tell what is in their cells
@@ -55,10 +54,8 @@ def with_parts(table: Table, wanted: Mapping[str, Sequence[str]]) -> Table:
 
 
 @dataclass(frozen=True)
-class NestedTable:
+class NestedTable(WrappedTable):
     """A table with columns of what is within the objects in another's cells."""
-
-    table: Table
 
     parts: Mapping[str, Keys]
     """Which columns are such, and of what."""
@@ -66,22 +63,8 @@ class NestedTable:
     others: list[str]
     """The columns, and the paths in objects, that could be named as well."""
 
-    @property
-    def name(self) -> str:
-        return self.table.name
-
-    @property
-    def folder(self) -> Path:
-        return self.table.folder
-
-    def size(self) -> int:
-        return self.table.size()
-
     def columns(self) -> list[str]:
         return [*self.others, *(part for part in self.parts if part not in self.others)]
-
-    def where(self, row: int) -> str:
-        return self.table.where(row)
 
     def chunks(self, columns: Sequence[str], size: int) -> Iterator[Chunk]:
         keys = {column: self.parts.get(column, (column,)) for column in columns}

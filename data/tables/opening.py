@@ -13,7 +13,7 @@ from data.tables.formats import open_table
 from data.tables.lines import LinesTable
 from data.tables.reading import BadRows
 from data.tables.separated import CsvTable
-from data.tables.table import Table
+from data.tables.table import Table, WrappedTable
 from data.tables.tfds import PREFIX, TfdsTable
 
 SAMPLE = "sample"
@@ -82,7 +82,7 @@ def tolerate(bad: BadRows, options: Tables) -> None:
 
 def has_column(table: Table, columns: list[str], field: Field) -> bool:
     """Whether a table has a field's column, once; raises if it doesn't but must."""
-    file = getattr(table, "table", table)  # that is read in another way
+    file = _unwrapped(table)
     count = columns.count(field.column)
     if not count and isinstance(file, CsvTable):
         count = columns.count(tidy(field.column))
@@ -106,10 +106,15 @@ def has_column(table: Table, columns: list[str], field: Field) -> bool:
 
 def require_columns(table: Table, echo: Sequence[str]) -> None:
     """Raises unless a table has all columns that answers are to repeat; lines may, if JSON."""
-    if echo and not isinstance(getattr(table, "table", table), LinesTable):
+    if echo and not isinstance(_unwrapped(table), LinesTable):
         columns = table.columns()
         for column in echo:
             has_column(table, columns, Field(column, option="--echo"))
+
+
+def _unwrapped(table: Table) -> Table:
+    """The table itself, or the one that it reads in its own way."""
+    return table.table if isinstance(table, WrappedTable) else table
 
 
 def describe(tables: Sequence[Table]) -> str:

@@ -76,6 +76,27 @@ class Table(Protocol):
         """Its rows in order, at most `size` at a time, with the cells of some columns."""
 
 
+@dataclass(frozen=True)
+class WrappedTable:
+    """What the tables that read another in their own way share; they have columns and chunks."""
+
+    table: Table
+
+    @property
+    def name(self) -> str:
+        return self.table.name
+
+    @property
+    def folder(self) -> Path:
+        return self.table.folder
+
+    def size(self) -> int:
+        return self.table.size()
+
+    def where(self, row: int) -> str:
+        return self.table.where(row)
+
+
 def check_file(path: str, name: str) -> None:
     """Raises a DataError unless there is a file to read."""
     if Path(path).is_dir():
