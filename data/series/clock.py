@@ -108,7 +108,7 @@ class Clock:
         return stamp_text(seconds)
 
     def texts(self, seconds: np.ndarray) -> list:
-        """Times (any,) as a served model writes them; those of an index are integers."""
+        """Times (times,) as a served model writes them; those of an index are integers."""
         if self.unit == "index":
             return seconds.tolist()
         if not self.zone or self.wall:

@@ -21,7 +21,7 @@ class Grid:
     """The time steps of some series, one after another."""
 
     times: np.ndarray
-    """int64 (steps,) seconds since 1970-01-01 UTC."""
+    """int64 (steps,), as the rows' clock has them."""
 
     bounds: np.ndarray
     """int64 (series + 1,): series i has the steps bounds[i]:bounds[i + 1]."""

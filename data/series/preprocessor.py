@@ -41,7 +41,7 @@ class ForecastPreprocessor(Preprocessor):
 
     Args:
         columns: names of columns by what they are for.
-        frequency: seconds, months and end of the step.
+        frequency: the arguments of the step's `Frequency`.
         window, horizon: steps.
         calendar: the periods, in seconds, of which the model is told where a step is.
         season: steps of a season.

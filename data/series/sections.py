@@ -469,7 +469,7 @@ def _sections(
     if cuts[0] < 2:
         raise DataError(
             f"{series.source}: {len(times)} time steps leave {max(cuts[0], 0)} to train on; give "
-            " longer series, or hold out less with --data.validation_fraction and "
+            "longer series, or hold out less with --data.validation_fraction and "
             "--data.test_fraction."
         )
     edges = np.append(times, series.frequency.shift(times[-1], 1)).tolist()

@@ -60,6 +60,8 @@ def _converter(feature: Any) -> Convert | None:
 
 def _named(value: Any, numbers: list[ClassNumber]) -> Any:
     """A class's number with its name; None for -1, which stands for no class."""
+    if isinstance(value, float) and value.is_integer():  # as integers beside nulls become
+        value = int(value)
     if not isinstance(value, int) or value >= len(numbers):
         return value
     return numbers[value] if value >= 0 else None

@@ -41,6 +41,7 @@ def test_labels_are_named_as_the_schema_says(tmp_path, limit):
     ("feature", "value", "expected"),
     [
         (CATS, 7, "7"),
+        (CATS, 1.0, "dog"),
         ({"feature": CATS, "length": -1, "_type": "Sequence"}, [1, 0], "['dog', 'cat']"),
         ({"feature": CATS, "_type": "List"}, [1, None], "['dog', 'None']"),
         ([CATS], [1], "['dog']"),
