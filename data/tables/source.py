@@ -46,7 +46,7 @@ from data.tables.opening import (
     tolerate,
 )
 from data.tables.reading import BadRows, load, picture_bytes, requests, scan, stream
-from data.tables.table import Table, known_format
+from data.tables.table import Table, check_file, known_format
 
 if TYPE_CHECKING:  # for TensorFlow takes seconds to import
     from data.preprocessing import Preprocessor
@@ -169,6 +169,9 @@ class TableSource:
         for path in paths:
             folder = image is not None and Path(path).expanduser().is_dir()
             files += _pictures(path) if folder else [path] if path == STDIN else expand(path)
+        for path in files:  # before the first is answered; pictures are told of one by one
+            if path != STDIN and not (image and _shows(path)):
+                check_file(path, path)
         options = self._options
         for are_pictures, group in groupby(files, lambda path: bool(image) and _shows(path)):
             names = list(group)

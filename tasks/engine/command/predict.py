@@ -21,6 +21,7 @@ from data.preprocessing import Preprocessor, raw_tensors, reason_of
 from data.records import Asked, Requests
 from data.survey import facts_of
 from tasks.engine.exporting.answers import plain_value, rows_of
+from tasks.engine.errors import UsageError
 from tasks.engine.files import atomic_write
 from tasks.engine.options import Config
 from tasks.engine.run import Run
@@ -45,17 +46,24 @@ class Answer(NamedTuple):
 
 def do(task: Task, config: Config, options: Any) -> None:
     """Answers raw records, as the exported model would: one JSON object a line, or a table."""
+    if options.output and Path(options.output).is_dir():
+        raise UsageError(f"--output {options.output}: is a folder; name a file in it")
     run = Run.existing(config.run.dir)
     preprocessor = Preprocessor.load(run.assets)
     signatures = signatures_of(task, run, config, here=True)
     serve = signatures.functions(["serving_default"])["serving_default"]
-    names = list(serve.structured_outputs)
+    outputs = serve.structured_outputs
+    names, singles = list(outputs), [name for name in outputs if outputs[name].shape.rank == 1]
     echo = {c: f"input_{c}" if c in (*names, ERROR, *PLACE) else c for c in options.echo or []}
     source = task.source(config.data, config.model)
     parts = source.requests(options.input, preprocessor, list(echo))
     told = _Told(config.data.on_bad_row, preprocessor)
     answers = _answers(parts, serve, task.echoed, echo, options.row, told)
-    _write(answers, names, options.output, task, preprocessor)
+    if options.output and options.output.endswith(".csv"):
+        with atomic_write(Path(options.output)) as file:
+            _write_table(file, answers, singles, lambda answer: task.rows(answer, preprocessor))
+    else:
+        _write_lines(answers, names, options.output)
     told.say()
 
 
@@ -115,27 +123,18 @@ def _place(asked: Asked) -> dict[str, Any]:
     return {name: value for name, value in place.items() if value is not None}
 
 
-def _write(
-    answers: Iterator[Answer],
-    names: list[str],
-    output: str | None,
-    task: Task,
-    preprocessor: Preprocessor,
-) -> None:
+def _write_lines(answers: Iterator[Answer], names: list[str], output: str | None) -> None:
     """Writes answers, whose outputs have these names, to standard output or into a file."""
-    if output is None:
-        try:
-            for answer in answers:
-                print(_line(answer, names), flush=True)
-        except BrokenPipeError:
-            # Whoever read the answers has had enough; Python would fail to flush the rest at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return
-    with atomic_write(Path(output)) as file:
-        if output.endswith(".csv"):
-            _write_table(file, answers, lambda answer: task.rows(answer, preprocessor))
-        else:
+    if output is not None:
+        with atomic_write(Path(output)) as file:
             file.writelines(_line(answer, names) + "\n" for answer in answers)
+        return
+    try:
+        for answer in answers:
+            print(_line(answer, names), flush=True)
+    except BrokenPipeError:
+        # Whoever read the answers has had enough; Python would fail to flush the rest at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _line(answer: Answer, names: list[str]) -> str:
@@ -147,9 +146,11 @@ def _line(answer: Answer, names: list[str]) -> str:
 def _write_table(
     file: IO[str],
     answers: Iterator[Answer],
+    singles: list[str],
     rows_of_answer: Callable[[dict[str, Any]], list[dict[str, Any]]],
 ) -> None:
-    """Writes a table with a column of errors if there are any."""
+    """Writes a table with a column of errors if there are any; where nothing was answered, with
+    those of outputs that are one value a record."""
     rows, errors = [], False
     columns: dict[str, None] = {}
     for answer in answers:
@@ -161,9 +162,9 @@ def _write_table(
             rows.append(answer.repeated | row)
             columns |= dict.fromkeys(rows[-1])
     repeated = dict.fromkeys(name for row in rows for name in row if name != ERROR)
-    table = csv.DictWriter(
-        file, [*(columns | repeated), *([ERROR] if errors else [])], lineterminator="\n"
-    )
+    columns = columns | repeated if columns else repeated | dict.fromkeys(singles)
+    names = [*columns, *([ERROR] if errors else [])]
+    table = csv.DictWriter(file, names, lineterminator="\n")
     table.writeheader()
     table.writerows(rows)
 

@@ -15,6 +15,7 @@ from data.preprocessing import reason_of
 from data.tables.fields import Field
 from data.tables.source import TableSource
 from tasks.engine.command import predict
+from tasks.engine.errors import UsageError
 from tasks.image_classification import ImageClassification
 from tasks.text_classification import TextClassification
 
@@ -119,6 +120,21 @@ def test_a_table_of_answers_has_a_column_of_errors_only_where_there_are_any(aske
     assert (tmp_path / "o.csv").read_text() == "length\n3\n"
 
 
+def test_a_table_of_no_answers_has_its_columns(asked, tmp_path):
+    asked(write(tmp_path / "a.csv", "text\n"), output="o.csv")
+    assert (tmp_path / "o.csv").read_text() == "length\n"
+
+
+def test_what_cant_be_read_or_written_is_said_before_anything_is_answered(asked, tmp_path, capsys):
+    one = write(tmp_path / "a.txt", "one\n")
+    with pytest.raises(DataError, match="b.txt does not exist"):
+        asked(one, "b.txt")
+    assert capsys.readouterr().out == ""
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UsageError, match="--output out: is a folder; name a file in it"):
+        asked(one, output="out")
+
+
 def test_bad_rows_are_errors_or_left_out_if_asked_for(asked, tmp_path):
     path = write(tmp_path / "a.txt", LINES)
     with pytest.raises(DataError, match=r"^a.txt, row 2: column 'text' is empty, and 2 more"):
@@ -167,7 +183,7 @@ def test_a_picture_that_is_refused_does_not_stop_the_others(asked, tmp_path):
 
 def test_all_answers_may_be_that_there_is_none(asked, tmp_path):
     _, said = asked(write(tmp_path / "a.txt", "\n\n"), output="o.csv")
-    assert (tmp_path / "o.csv").read_text().splitlines()[0] == "error"
+    assert (tmp_path / "o.csv").read_text().splitlines()[0] == "length,error"
     assert said.startswith("2 of 2 records")
 
 
