@@ -30,7 +30,7 @@ class Field:
     bytes: kept as they are, or decoded where they are {"b64": "..."}. image: the bytes of an
     encoded picture, from bytes, the path of a file, {"bytes": ..., "path": ...} as Hugging Face's
     Parquet files have it, or {"b64": "..."}; it is decoded once to see that it is whole. sequence:
-    float32 (steps, features), which the tables of `data.sequence_tables` have in their cells."""
+    float32 (steps, features), which tables of `data.series.sequence_tables` have in their cells."""
 
     required: bool = True
     """Whether the column and each of its cells must be there."""

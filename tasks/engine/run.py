@@ -42,13 +42,15 @@ class Run:
         return cls(Path(folder or f"runs/{task}/{time.strftime('%Y%m%d-%H%M%S')}"))
 
     @classmethod
-    def existing(cls, folder: str | None) -> "Run":
-        """The folder of a run that was trained."""
-        if folder is None:
-            raise UsageError("which run? Name its folder with --run.dir")
+    def existing(cls, folder: str | None, option: str = "--run.dir") -> "Run":
+        """The folder of a run that was trained, which an option names."""
+        if not folder:
+            raise UsageError(f"which run? Name its folder with {option}")
         run = cls(Path(folder))
         if not run.config_file.is_file():
-            raise UsageError(f"{folder}: not a run folder, there is no config.yaml in it")
+            raise UsageError(
+                f"{folder}: not a run folder, there is no config.yaml in it; name another {option}"
+            )
         return run
 
     config_file = property(lambda self: self.folder / "config.yaml")
@@ -154,12 +156,12 @@ class Run:
         with atomic_write(self.config_file) as file:
             write_yaml(kept, file)
 
-    def require_task(self, task: str) -> None:
-        """Raises UsageError if another task made the run."""
+    def require_task(self, task: str, option: str = "--run.dir") -> None:
+        """Raises UsageError if another task made the run, which an option names."""
         made_by = self.options().get("task")
         if made_by != task:
             raise UsageError(
-                f"{self.folder}: a run of the task {made_by}, not of {task}; name another --run.dir"
+                f"{self.folder}: a run of the task {made_by}, not of {task}; name another {option}"
             )
 
     def options(self) -> dict[str, Any]:

@@ -98,7 +98,8 @@ def _run(task: Task, arguments: list[str]) -> None:
         if start_from := options["train"]["start_from"]:
             own = options["run"]["dir"]  # which has them, once it was begun
             begun = own is not None and Run(Path(own)).config_file.exists()
-            parent = _options_of(task, own if begun else start_from)["model"]
+            option = "--run.dir" if begun else "--train.start_from"
+            parent = _options_of(task, own if begun else start_from, option)["model"]
             parser.set_defaults({f"model.{name}": value for name, value in parent.items()})
         model = _config(task, parser.parse_args(plain).as_dict()).model
         given = set(parser.parse_args(plain, defaults=False).keys())
@@ -145,10 +146,10 @@ def _without_questions(arguments: list[str]) -> list[str]:
     return [argument for argument in arguments if not argument.startswith(questions)]
 
 
-def _options_of(task: Task, folder: str | None) -> dict[str, Any]:
-    """The config of the run in a folder, without options that are no more."""
-    run = Run.existing(folder)
-    run.require_task(task.name)
+def _options_of(task: Task, folder: str | None, option: str = "--run.dir") -> dict[str, Any]:
+    """The config of the run in the folder that an option names, without what is no option now."""
+    run = Run.existing(folder, option)
+    run.require_task(task.name, option)
     known = {
         name: {field.name for field in fields(options)}
         for name, options in _sections(task, "train").items()

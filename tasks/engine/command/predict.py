@@ -20,8 +20,8 @@ from data.errors import DataError
 from data.preprocessing import Preprocessor, raw_tensors, reason_of
 from data.records import Asked, Requests
 from data.survey import facts_of
-from tasks.engine.exporting.answers import plain_value, rows_of
 from tasks.engine.errors import UsageError
+from tasks.engine.exporting.answers import plain_value, rows_of
 from tasks.engine.files import atomic_write
 from tasks.engine.options import Config
 from tasks.engine.run import Run

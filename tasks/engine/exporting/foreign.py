@@ -6,6 +6,7 @@ Told by names alone: nothing is read but the names in a folder.
 """
 
 import re
+import shlex
 from pathlib import Path
 
 _UNREAD = "which the server does not read"
@@ -65,15 +66,16 @@ def _folder(path: Path) -> str | None:
         return f"the checkpoints of a run; {_of_run(path.parent)}"
     if "config.json" in names and {"metadata.json", "model.weights.h5", "task.json"} & names:
         return (
-            f"a preset in KerasHub's format, {_UNREAD}; train with --model.preset {path}, or "
+            f"a preset in KerasHub's format, {_UNREAD}; train with --model.preset "
+            f"{shlex.quote(str(path))}, or "
             f'keras_hub.models.Task.from_preset("{path}"){_EXPORT}'
         )
     if "config.json" in names and any(
         name.endswith((".safetensors", ".bin", "tf_model.h5")) for name in names
     ):
         return (
-            f"a model in Hugging Face's format, {_UNREAD}; train with --model.preset {path}, and "
-            "export the run"
+            f"a model in Hugging Face's format, {_UNREAD}; train with --model.preset "
+            f"{shlex.quote(str(path))}, and export the run"
         )
     for name in sorted(names):
         if said := other_format(path / name) if not (path / name).is_dir() else None:
@@ -87,7 +89,7 @@ def _is_run(path: Path) -> bool:
 
 def _of_run(path: Path) -> str:
     return (
-        f"export it: python -m tasks.{_task(path)} export --run.dir {path} "
+        f"export it: python -m tasks.{_task(path)} export --run.dir {shlex.quote(str(path))} "
         "--export.dir saved_models/NAME"
     )
 

@@ -3,13 +3,13 @@
     "FastBertNormalize" in stock_ops()          # True: linked into the server
     "EagerPyFunc" in stock_ops()                # False: needs Python
 
-One server version is two files in `tasks/engine/stock/`: `tf_serving_VERSION.txt` names what the
-server links in besides core TensorFlow (kept by hand, from the server's build file), and
+One server version is two files in `tasks/engine/exporting/stock/`: `tf_serving_VERSION.txt` names
+what the server links in besides core TensorFlow (kept by hand, from the server's build file), and
 `tensorflow_VERSION.txt` the core ops (generated). Both are committed, so the answer depends neither
 on the TensorFlow installed here, which may be newer than the server's, nor on the op libraries that
 this process happens to have loaded. To add a version, install that TensorFlow and write its ops:
 
-    python -m tasks.engine.stock_ops > tasks/engine/stock/tensorflow_2.20.txt
+    python -m tasks.engine.exporting.stock_ops > tasks/engine/exporting/stock/tensorflow_2.20.txt
 """
 
 import re
@@ -94,6 +94,7 @@ if __name__ == "__main__":
     import tensorflow as tf
 
     print(
-        f"# Core ops of TensorFlow {tf.__version__}, written by python -m tasks.engine.stock_ops."
+        f"# Core ops of TensorFlow {tf.__version__}, written by "
+        "python -m tasks.engine.exporting.stock_ops."
     )
     print(*_core_ops(), sep="\n")

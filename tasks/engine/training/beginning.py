@@ -18,8 +18,8 @@ _HEAD = "classifier"  # what zoo models call their last layer, of a unit a class
 
 def inherited(task: Task, folder: str, records: DataSet) -> Preprocessor:
     """The preprocessor of the run in a folder, for these training records."""
-    run = Run.existing(folder)
-    run.require_task(task.name)
+    run = Run.existing(folder, "--train.start_from")
+    run.require_task(task.name, "--train.start_from")
     theirs = Preprocessor.load(run.assets)
     if records.batches(theirs) is None:
         _require_alike(theirs, next(iter(records.chunks(1))).columns, folder)
@@ -53,17 +53,17 @@ def take_weights(model: keras.Model, preprocessor: Preprocessor, folder: str) ->
     is_new = labels != getattr(Preprocessor.load(run.assets), "labels", None)
     taken: list[Any] = []
     others: list[Any] = []
-    pairs = list(zip(model.weights, best.weights, strict=False))
-    for mine, theirs in pairs:
+    for mine, theirs in zip(model.weights, best.weights, strict=False):
         if is_new and f"{_HEAD}/" in mine.path:
             continue
         (taken if mine.shape == theirs.shape else others).append((mine, theirs))
-    if others or len(model.weights) != len(best.weights):
-        mine, theirs = (others or pairs)[0]
+    count, theirs = len(model.weights), len(best.weights)
+    if others or count != theirs:
+        said = [f"{theirs} weights, not {count}"] if count != theirs else []
+        said += [f"{m.name} is {tuple(m.shape)}, was {tuple(t.shape)}" for m, t in others[:1]]
         raise UsageError(
-            f"--train.start_from {folder}: its model is another one ({len(best.weights)} weights, "
-            f"not {len(model.weights)}; {mine.name} is {tuple(mine.shape)}, was "
-            f"{tuple(theirs.shape)}); leave out --model.* options, which are then those of that run"
+            f"--train.start_from {folder}: its model is another one ({'; '.join(said)}); leave out "
+            "--model.* options, which are then those of that run"
         )
     for mine, theirs in taken:
         mine.assign(theirs.numpy())

@@ -1,7 +1,7 @@
 """The figures that judge a classifier, drawn from numbers that are already worked out.
 
 They are readable with 2 classes and with 150 of long names. `names` and `style` are what
-`tasks.engine.pictures.label_style` gives.
+`tasks.engine.showing.figures.label_style` gives.
 """
 
 from collections.abc import Mapping, Sequence

@@ -127,7 +127,7 @@ def test_a_table_of_no_answers_has_its_columns(asked, tmp_path):
 
 def test_what_cant_be_read_or_written_is_said_before_anything_is_answered(asked, tmp_path, capsys):
     one = write(tmp_path / "a.txt", "one\n")
-    with pytest.raises(DataError, match="b.txt does not exist"):
+    with pytest.raises(DataError, match=r"b\.txt does not exist"):
         asked(one, "b.txt")
     assert capsys.readouterr().out == ""
     (tmp_path / "out").mkdir()

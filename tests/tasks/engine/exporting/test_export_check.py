@@ -237,16 +237,16 @@ def test_places_without_a_saved_model_are_told(capsys, version, tmp_path):
         ("a/m.onnx", "an ONNX model, which the server does not read"),
         ("a/model.safetensors", "weights of PyTorch, or of a model in Hugging Face's format"),
         ("a/m.tar.gz", "an archive; unpack it first"),
-        ("run/checkpoints/best.keras", "python -m tasks.text_classification export --run.dir "),
+        ("my run/checkpoints/best.keras", "python -m tasks.text_classification export --run.dir '"),
     ],
 )
 def test_other_formats_are_named_with_how_to_export_them(capsys, tmp_path, name, said):
     path = tmp_path / name
     path.parent.mkdir(parents=True)
     path.touch()
-    if name.startswith("run"):
-        (tmp_path / "run/config.yaml").write_text("task: text_classification\n")
-        assert said in reason(capsys, tmp_path / "run")
+    if name.startswith("my run"):
+        (tmp_path / "my run/config.yaml").write_text("task: text_classification\n")
+        assert said in reason(capsys, tmp_path / "my run")
         assert said in reason(capsys, path.parent)
     elif not name.endswith("safetensors"):
         assert f"no saved_model.pb in it; {path.name} is " in reason(capsys, path.parent)
