@@ -55,12 +55,14 @@ def write_reviews(path: Path, count: int, seed: int = 0) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> SimpleNamespace:
-    """One training run with everything: data, run folder, export."""
+    """One training run with everything: data, one bad row of it, run folder, export."""
     folder = tmp_path_factory.mktemp("trained")
     train = write_reviews(folder / "train.csv", 120)
+    train.write_text(train.read_text() + ",good\n")
     test = write_reviews(folder / "test.csv", 30, seed=1)
     options = ["--data.train", train, "--data.test", test, *SMALL, "--run.dir", folder / "run"]
-    options += ["--train.epochs", 20, "--train.batch_size", 16]
+    options += ["--train.epochs", 12, "--train.learning_rate", 4e-3, "--train.batch_size", 16]
+    options += ["--data.on_bad_row", "skip"]
     options += ["--export.dir", folder / "served" / "reviews"]
     assert run("train", *options) == 0
     return SimpleNamespace(
@@ -76,6 +78,10 @@ def test_training_learns_what_the_words_tell(trained):
     assert trained.metrics["test"]["accuracy"] > 0.9
 
 
+def test_bad_rows_are_skipped_and_counted_when_asked(trained):
+    assert trained.metrics["train"]["skipped"] == 1
+
+
 def test_metrics_hold_what_scripts_rely_on(trained):
     metrics = trained.metrics
     assert metrics["task"] == "text_classification"
@@ -89,7 +95,7 @@ def test_metrics_hold_what_scripts_rely_on(trained):
         assert expected <= metrics[split].keys()
         assert metrics[split]["per_class"].keys() == WORDS.keys()
         assert metrics[split]["data"]["texts cut"] == 0
-    assert metrics["data"].keys() == {"texts cut", "share of unknown tokens"}
+    assert metrics["data"].keys() == {"classes", "texts cut", "share of unknown tokens"}
 
 
 def test_the_run_folder_has_its_parts(trained):
@@ -118,13 +124,6 @@ def test_tensorboard_shows_the_pictures_of_the_report(trained):
     events = EventAccumulator(str(trained.folder / "logs" / "test")).Reload()
     pictures = set(events.PluginTagToContent("images"))
     assert pictures == {"confusion_matrix", "calibration", "per_class"}
-
-
-def test_the_config_repeats_the_run(trained, tmp_path):
-    config = trained.folder / "config.yaml"
-    assert run("train", "--config", config, "--run.dir", tmp_path / "again") == 0
-    again = json.loads((tmp_path / "again" / "metrics.json").read_text())
-    assert again["test"]["accuracy"] == pytest.approx(trained.metrics["test"]["accuracy"], abs=0.1)
 
 
 def predictions(capsys, *arguments) -> list[dict]:
@@ -176,17 +175,17 @@ def test_an_answer_depends_on_neither_batch_nor_padding(trained):
 
 
 def test_evaluate_judges_other_data(trained, tmp_path, capsys):
+    folder = shutil.copytree(trained.folder, tmp_path / "run")
     other = write_reviews(tmp_path / "other.csv", 20, seed=5)
     with other.open("a") as file:
         file.write(f"{'fine ' * 200},good\n")
-    assert run("evaluate", "--run.dir", trained.folder, "--data.test", other) == 0
-    metrics = json.loads((trained.folder / "metrics.json").read_text())
+    assert run("evaluate", "--run.dir", folder, "--data.test", other) == 0
+    metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["test"]["examples"] == 21
     assert metrics["test"]["data"]["texts cut"] == 1
     said = capsys.readouterr().out
     assert "test" in said and "texts cut 1" in said
-    assert "- test: texts cut: 1" in (trained.folder / "report.md").read_text()
-    assert run("evaluate", "--run.dir", trained.folder, "--data.test", trained.test) == 0
+    assert "- test: texts cut: 1" in (folder / "report.md").read_text()
 
 
 def test_export_makes_the_next_version(trained):
@@ -197,10 +196,13 @@ def test_export_makes_the_next_version(trained):
     assert after - before == {str(max(map(int, before)) + 1)}
 
 
-def test_a_finished_run_given_again_does_not_train_again(trained, capsys):
+@pytest.mark.parametrize("how", ["by its options", "by its config"])
+def test_a_finished_run_given_again_does_not_train_again(trained, without_the_rest, how):
     last = trained.folder / "checkpoints" / "last.keras"
     before = last.stat().st_mtime_ns
-    assert run("train", *trained.options) == 0
+    config = ["--config", trained.folder / "config.yaml"]
+    with without_the_rest():
+        assert run("train", *(trained.options if how == "by its options" else config)) == 0
     assert last.stat().st_mtime_ns == before
 
 
@@ -221,6 +223,7 @@ def test_a_run_that_another_process_trains_is_left_to_it(trained, capsys):
     assert not (trained.folder / LOCK).exists()
 
 
+@pytest.mark.usefixtures("only_training")
 def test_a_run_starts_from_anothers_weights_with_a_new_head_for_other_classes(
     trained, tmp_path, capsys
 ):
@@ -281,28 +284,17 @@ def history(folder: Path) -> list[dict]:
     return [{k: v for k, v in epoch.items() if k not in timings} for epoch in epochs]
 
 
-def test_every_training_option_can_be_used_at_once(tmp_path):
-    options = train_options(
-        tmp_path,
-        *("--train.accumulate", 2, "--train.label_smoothing", 0.1, "--train.ema", 0.9),
-        *("--train.class_weights", "balanced", "--train.schedule", "cosine"),
-        *("--train.precision", "mixed_bfloat16", "--train.patience", 5),
-        *("--export.dir", tmp_path / "served", "--run.dir", tmp_path / "run"),
-    )
-    assert run("train", *options) == 0
-    assert (tmp_path / "served" / "1" / "saved_model.pb").exists()
-
-
 def test_pairs_of_texts_are_classified_and_served(tmp_path):
     rows = [
         {"first": f"{a} thing", "second": f"{b} thing", "same": a == b}
         for a in ("red", "blue", "green", "grey")
         for b in ("red", "blue", "green", "grey")
-    ] * 3
+    ]
     data = tmp_path / "pairs.jsonl"
     data.write_text("\n".join(json.dumps(row) for row in rows))
     columns = "--data.text_column first --data.pair_column second --data.label_column same".split()
-    options = [*columns, *SMALL, "--run.dir", tmp_path / "run", "--export.dir", tmp_path / "served"]
+    options = [*columns, *SMALL, "--train.epochs", 1, "--data.validation_fraction", 0]
+    options += ["--run.dir", tmp_path / "run", "--export.dir", tmp_path / "served"]
     assert run("train", "--data.train", data, *options) == 0
     check_guards(tmp_path / "served" / "1")
     served = tf.saved_model.load(str(tmp_path / "served" / "1")).signatures["serving_default"]
@@ -338,7 +330,7 @@ def test_a_multilingual_preset_is_trained_and_served_with_its_own_tokenizer(tmp_
         "text,label\n" + "".join(f"{text},{i % 2}\n" for i, text in enumerate(texts * 5))
     )
     options = ["--model.preset", preset, "--model.max_length", 24, "--model.special_tokens", "true"]
-    options += ["--train.epochs", 1, "--run.dir", tmp_path / "run"]
+    options += ["--train.epochs", 1, "--data.validation_fraction", 0, "--run.dir", tmp_path / "run"]
     exported = tmp_path / "served"
     assert run("train", "--data.train", data, *options, "--export.dir", exported) == 0
     lines = tmp_path / "texts.txt"
@@ -354,18 +346,22 @@ def test_a_multilingual_preset_is_trained_and_served_with_its_own_tokenizer(tmp_
     assert 79 in ids[2].numpy() and 79 not in ids[3].numpy() and 2 in ids[3].numpy()
 
 
-def test_data_larger_than_the_memory_limit_is_streamed_and_stopped_runs_go_on(
-    tmp_path, stopping, without_the_rest
+@pytest.mark.usefixtures("only_training")
+def test_streamed_runs_go_on_after_a_stop_with_every_training_option_at_once(
+    tmp_path, stopping, capsys
 ):
-    options = train_options(tmp_path, "--data.memory_limit_mb", 0, "--train.epochs", 2)
-    options += ["--model.dropout", 0.1]
+    options = train_options(
+        tmp_path,
+        *("--data.memory_limit_mb", 0, "--train.epochs", 2, "--model.dropout", 0.1),
+        *("--train.accumulate", 2, "--train.label_smoothing", 0.1, "--train.ema", 0.9),
+        *("--train.class_weights", "balanced", "--train.schedule", "cosine"),
+        *("--train.precision", "mixed_bfloat16", "--train.patience", 5),
+    )
     assert run("train", *options, "--run.dir", tmp_path / "whole") == 0
-    metrics = json.loads((tmp_path / "whole" / "metrics.json").read_text())
-    assert metrics["train"]["examples"] == 54 and metrics["validation"]["examples"] == 6
+    assert "54 train, 6 validation" in capsys.readouterr().out
     with stopping():
         assert run("train", *options, "--run.dir", tmp_path / "stopped") == 130
-    with without_the_rest():
-        assert run("train", *options, "--run.dir", tmp_path / "stopped") == 0
+    assert run("train", *options, "--run.dir", tmp_path / "stopped") == 0
     assert history(tmp_path / "stopped") == history(tmp_path / "whole")
     for one, other in zip(weights(tmp_path / "whole"), weights(tmp_path / "stopped"), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -445,11 +441,3 @@ def test_a_label_that_training_lacks_is_named(tmp_path, capsys):
     (tmp_path / "test.csv").write_text("text,label\nhm,unheard\n")
     assert run("train", "--data.train", train, "--data.test", tmp_path / "test.csv", *SMALL) == 2
     assert "unheard" in capsys.readouterr().err
-
-
-def test_bad_rows_are_skipped_and_counted_when_asked(tmp_path):
-    data = write_reviews(tmp_path / "reviews.csv", 60)
-    data.write_text(data.read_text() + ",good\n")
-    options = ["--data.train", data, *SMALL, "--data.on_bad_row", "skip"]
-    assert run("train", *options, "--run.dir", tmp_path / "run") == 0
-    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["train"]["skipped"] == 1
