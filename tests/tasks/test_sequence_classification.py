@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,12 +15,15 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data.records import Records
 from tasks.engine.command.cli import main
 from tasks.engine.exporting.export_check import check
 from tasks.sequence_classification import SequenceClassification
 from tests.serving.served import check_answers, check_signatures, serving
+from zoo.configs import SequenceClassifierConfig
 
 SMALL = "--model.units 8 --model.embedding 8 --model.dropout 0.1 --train.learning_rate 1e-2".split()
+TEXTS = "--data.header false --data.text_column 0 --data.label_column 1".split()
 NUMBERS = ["--data.feature_columns", "x,y"]
 
 
@@ -62,19 +66,20 @@ def write_walks(path: Path, count: int, seed: int = 0) -> Path:
 
 
 def trained_on(folder: Path, kind: str) -> SimpleNamespace:
-    """One training run with everything: data, run folder, export."""
+    """One training run with everything: data, a bad sequence of it, run folder, export."""
     if kind == "text":
         train, test = (
             write_texts(folder / f"{name}.tsv", count, seed)
             for name, count, seed in [("train", 200, 0), ("test", 40, 1)]
         )
-        columns = "--data.header false --data.text_column 0 --data.label_column 1".split()
+        columns = TEXTS
     else:
         train, test = (
             write_walks(folder / f"{name}.jsonl", count, seed)
             for name, count, seed in [("train", 200, 0), ("test", 40, 1)]
         )
-        columns = NUMBERS
+        train.write_text(train.read_text() + '\n{"x": [1], "y": [], "label": "up"}\n')
+        columns = [*NUMBERS, "--data.on_bad_row", "skip"]
     options = ["--data.train", train, "--data.test", test, *columns, *SMALL]
     options += ["--train.epochs", 8, "--run.dir", folder / "run"]
     options += ["--export.dir", folder / "served" / "model"]
@@ -132,6 +137,10 @@ def predictions(capsys, *arguments) -> list[dict]:
 def test_training_learns_what_a_net_without_order_could_not(trained):
     assert trained.metrics["test"]["accuracy"] > 0.8
     assert trained.metrics["task"] == "sequence_classification"
+
+
+def test_bad_sequences_are_skipped_and_counted_when_asked(numbers):
+    assert numbers.metrics["train"]["skipped"] == 1
 
 
 def test_the_run_folder_has_its_parts(trained):
@@ -242,17 +251,9 @@ def test_evaluate_judges_other_data(trained, tmp_path):
     other = (write_texts if trained.kind == "text" else write_walks)(
         tmp_path / f"other{trained.test.suffix}", 21, seed=5
     )
-    assert run("evaluate", "--run.dir", trained.folder, "--data.test", other) == 0
-    metrics = json.loads((trained.folder / "metrics.json").read_text())
-    assert metrics["test"]["examples"] == 21
-    assert run("evaluate", "--run.dir", trained.folder, "--data.test", trained.test) == 0
-
-
-def test_a_finished_run_given_again_does_not_train_again(trained):
-    last = trained.folder / "checkpoints" / "last.keras"
-    before = last.stat().st_mtime_ns
-    assert run("train", *trained.options) == 0
-    assert last.stat().st_mtime_ns == before
+    folder = shutil.copytree(trained.folder, tmp_path / "run")
+    assert run("evaluate", "--run.dir", folder, "--data.test", other) == 0
+    assert json.loads((folder / "metrics.json").read_text())["test"]["examples"] == 21
 
 
 def weights(folder: Path) -> list[np.ndarray]:
@@ -260,15 +261,10 @@ def weights(folder: Path) -> list[np.ndarray]:
 
 
 @pytest.mark.usefixtures("only_training")
-@pytest.mark.parametrize("kind", ["text", "streamed numbers"])
-def test_a_run_stopped_after_an_epoch_goes_on_as_if_nothing_had_happened(tmp_path, stopping, kind):
-    if kind == "text":
-        data = ["--data.train", write_texts(tmp_path / "data.tsv", 60)]
-        data += "--data.header false --data.text_column 0 --data.label_column 1".split()
-    else:
-        data = ["--data.train", write_walks(tmp_path / "data.jsonl", 60), *NUMBERS]
-        data += ["--data.memory_limit_mb", 0]
-    options = [*data, *SMALL, "--train.epochs", 3, "--train.deterministic", "true"]
+def test_streamed_numbers_go_on_after_a_stop_as_if_nothing_had_happened(tmp_path, stopping):
+    data = ["--data.train", write_walks(tmp_path / "data.jsonl", 60), *NUMBERS]
+    options = [*data, "--data.memory_limit_mb", 0, *SMALL, "--train.epochs", 2]
+    options += ["--train.deterministic", "true"]
     options += ["--model.word_dropout", 0.1]
     assert run("train", *options, "--run.dir", tmp_path / "whole") == 0
     with stopping():
@@ -278,15 +274,12 @@ def test_a_run_stopped_after_an_epoch_goes_on_as_if_nothing_had_happened(tmp_pat
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize(
-    ("tokens", "cell"), [("character", "lstm"), ("byte", "gru"), ("wordpiece", "lstm")]
-)
-def test_other_tokens_and_cells_are_exported(tmp_path, capsys, tokens, cell):
+def test_other_tokens_and_cells_are_exported(tmp_path, capsys):
     data = write_texts(tmp_path / "data.tsv", 40)
-    columns = "--data.header false --data.text_column 0 --data.label_column 1".split()
-    options = ["--model.tokens", tokens, "--model.cell", cell, "--train.epochs", 1]
+    options = ["--model.tokens", "byte", "--model.cell", "gru", "--train.epochs", 1]
+    options += ["--data.validation_fraction", 0]
     options += ["--run.dir", tmp_path / "run", "--export.dir", tmp_path / "served"]
-    assert run("train", "--data.train", data, *columns, *SMALL, *options) == 0
+    assert run("train", "--data.train", data, *TEXTS, *SMALL, *options) == 0
     served = tf.saved_model.load(str(tmp_path / "served" / "1")).signatures["serving_default"]
     record = tf.constant(["Never so\tgood", ""])
     (tmp_path / "lines.txt").write_text('{"text": "Never so\\tgood"}\n')
@@ -295,6 +288,22 @@ def test_other_tokens_and_cells_are_exported(tmp_path, capsys, tokens, cell):
     np.testing.assert_allclose(probabilities[0], answer[0]["probabilities"], atol=1e-5)
 
 
+@pytest.mark.parametrize("tokens", ["character", "wordpiece"])
+def test_a_net_of_other_tokens_answers_when_served_as_it_does_here(tokens):
+    rows = [line.split("\t") for line in ("never so good\tno", "always the item\tyes") * 9]
+    texts, labels = (np.array(column, object) for column in zip(*rows, strict=True))
+    task, config = SequenceClassification(), SequenceClassifierConfig(tokens=tokens, units=8)
+    records = Records({"text": texts, "label": labels})
+    preprocessor = task.preprocessor(config, records, None)
+    model = task.model(config, preprocessor)
+    serve = task.signatures(model, preprocessor, [], None).functions()["serving_default"]
+    raw = tf.constant(["Never so\tgood", ""])
+    logits = model(preprocessor({"text": raw}))
+    served = serve(text=raw)["probabilities"]
+    np.testing.assert_allclose(served, tf.nn.softmax(logits), atol=1e-5)
+
+
+@pytest.mark.usefixtures("only_training")
 def test_long_tables_are_trained_on(tmp_path, capsys):
     steps = [
         {"walk": f"w{index}", "t": t, "x": x, "y": y, "label": row["label"]}
@@ -306,8 +315,7 @@ def test_long_tables_are_trained_on(tmp_path, capsys):
     columns = [*NUMBERS, "--data.id_column", "walk", "--data.time_column", "t"]
     options = ["--data.train", tmp_path / "long.csv", *columns, *SMALL, "--train.epochs", 1]
     assert run("train", *options, "--run.dir", tmp_path / "run") == 0
-    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    assert metrics["train"]["examples"] + metrics["validation"]["examples"] == 40
+    assert "36 train, 4 validation" in capsys.readouterr().out
     shuffled.drop(columns="label").to_csv(tmp_path / "new.csv", index=False)
     rows = predictions(capsys, "--run.dir", tmp_path / "run", "--input", tmp_path / "new.csv")
     assert sorted(row["id"] for row in rows) == sorted(f"w{index}" for index in range(40))
@@ -365,11 +373,3 @@ def test_records_unlike_those_of_training_are_named_by_their_row(numbers, tmp_pa
     arguments = ["--run.dir", numbers.folder, "--input", tmp_path / "other.jsonl", *columns]
     run("predict", *arguments)
     assert "row 1: column 'x' has 1 numbers a step where others have 2" in capsys.readouterr().err
-
-
-def test_bad_sequences_are_skipped_and_counted_when_asked(tmp_path):
-    data = write_walks(tmp_path / "data.jsonl", 40)
-    data.write_text(data.read_text() + '\n{"x": [1], "y": [], "label": "up"}\n')
-    options = ["--data.train", data, *NUMBERS, *SMALL, "--data.on_bad_row", "skip"]
-    assert run("train", *options, "--train.epochs", 1, "--run.dir", tmp_path / "run") == 0
-    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["train"]["skipped"] == 1
