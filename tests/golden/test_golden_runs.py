@@ -66,7 +66,8 @@ def assert_alike(found: object, expected: object) -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_stopped_run_goes_on_and_answers_as_it_would_have(here, task):
+def test_a_stopped_run_goes_on_and_answers_as_it_would_have(here, task, monkeypatch):
+    monkeypatch.setattr("tasks.engine.command.train.judge", lambda *_: None)  # not looked at
     expected = json.loads((here / "expected.json").read_text())[task]
     folder = f"{task}/stopped"
     assert run(task, "train", *expected["command"], "--run.dir", folder) == 0
