@@ -10,6 +10,7 @@ from tasks.engine.quiet import quiet_imports
 with quiet_imports():
     import keras
     import tensorflow as tf
+    from tensorflow.python.framework import config
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
@@ -20,6 +21,14 @@ tf.config.set_logical_device_configuration(
 def float32():
     """Gives each test Keras' default policy: training sets the one that suits the machine."""
     keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture(autouse=True)
+def no_determinism():
+    """Takes back what a test asked for with `--train.deterministic`: it is for the whole process,
+    in which others draw random numbers without a seed."""
+    yield
+    config.disable_op_determinism()
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +46,7 @@ LONG = (
 )
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first; and what shares a module's fixture stays in one process (`--dist
     loadgroup`), as two would make it twice."""
