@@ -12,7 +12,7 @@ demo: .venv/installed
 	$(BIN)/python -m tasks.text_classification
 
 test: .venv/installed-test lint
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-quick: .venv/installed-test
 	$(BIN)/ruff check .

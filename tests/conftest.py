@@ -1,8 +1,6 @@
 """What all tests share: TensorFlow in silence, with two logical CPUs to play replicas; and in which
 order and process they run."""
 
-from pathlib import Path
-
 import pytest
 
 from tasks.engine.quiet import quiet_imports
@@ -46,17 +44,7 @@ LONG = (
 )
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """What shares a module's fixture stays in one process (`--dist loadgroup`), as two would make
-    it twice. Marked here, since xdist looks at marks before a later hook could make them."""
-    info = getattr(item, "_fixtureinfo", None)
-    made = info.name2fixturedefs.values() if info else ()
-    if any(fixture[-1].scope in ("module", "class") for fixture in made if fixture):
-        group = Path(item.path).relative_to(Path(__file__).parent)
-        item.add_marker(pytest.mark.xdist_group(str(group)))
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first."""
+    """Long files first; each stays in one process (`--dist loadfile`), with its fixtures."""
     order = {name: number for number, name in enumerate(LONG)}
     items.sort(key=lambda item: order.get(item.path.name, len(LONG)))

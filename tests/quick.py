@@ -65,7 +65,7 @@ def main() -> int:
     files = sys.argv[1:] or changed()
     tests = tests_of(files) if files else SOME_OF_ALL
     print(f"{len(files)} files changed; tests:", *(tests or ["a smoke only"]), sep="\n  ")
-    return pytest.main(["-n", "2", "--dist", "loadgroup", "--maxfail", "5", *SMOKE, *tests])
+    return pytest.main(["-n", "2", "--dist", "loadfile", "--maxfail", "5", *SMOKE, *tests])
 
 
 if __name__ == "__main__":
